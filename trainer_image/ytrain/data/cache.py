@@ -1,0 +1,107 @@
+"""Keeps tokenised sources in folders named by the digest of all that decides their content.
+
+An entry appears whole or not at all: written under a temporary name, then renamed. A damaged one is written again.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from ytrain.data.accounting import DataReport
+from ytrain.data.dataset import SCHEMA, Sample
+
+FORMAT_VERSION = 1
+"""Raised whenever the same inputs give other tokens or another file layout."""
+TOKENS = "tokens.arrow"
+SKIPPED = "skipped.jsonl"
+_REPORT = "report.json"
+_BATCH_TOKENS = 1 << 20
+
+
+def cache_key(parts: Any) -> str:
+    """Digest of a JSON value together with the versions of what renders and encodes."""
+    versions = {name: version(name) for name in ("transformers", "tokenizers", "jinja2")}
+    value = json.dumps([FORMAT_VERSION, versions, parts], sort_keys=True, default=str)
+    return xxhash.xxh3_128_hexdigest(value.encode())
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a file's content, read in pieces."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_entry(folder: Path) -> DataReport | None:
+    """The report of a stored entry, or None if there is none or it is damaged."""
+    try:
+        stored = json.loads((folder / _REPORT).read_text())
+        intact = file_digest(folder / TOKENS) == stored["digest"]
+        return DataReport.from_json(stored["report"]) if intact else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+class EntryWriter:
+    """Writes an entry next to its place; `finish` moves it there, leaving the context without it discards it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> "EntryWriter":
+        self._draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._folder.parent))
+        self.skipped = (self._draft / SKIPPED).open("w", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.skipped.close()
+        shutil.rmtree(self._draft, ignore_errors=True)
+
+    def write(self, samples: Iterable[Sample], files: Sequence[str]) -> None:
+        """Streams the samples to the token file in batches of about a million tokens."""
+        schema = SCHEMA.with_metadata({"files": json.dumps(list(files))})
+        numbers = {name: number for number, name in enumerate(files)}
+        with pa.OSFile(str(self._draft / TOKENS), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            batch: list[Sample] = []
+            tokens = 0
+            for sample in samples:
+                batch.append(sample)
+                tokens += len(sample.input_ids)
+                if tokens >= _BATCH_TOKENS:
+                    writer.write_batch(_record_batch(batch, numbers, schema))
+                    batch, tokens = [], 0
+            if batch:
+                writer.write_batch(_record_batch(batch, numbers, schema))
+
+    def finish(self, report: DataReport) -> None:
+        """Puts the entry in its place. Where another process was faster, its equal entry is kept."""
+        self.skipped.close()
+        stored = {"digest": file_digest(self._draft / TOKENS), "report": report.to_json()}
+        (self._draft / _REPORT).write_text(json.dumps(stored))
+        if load_entry(self._folder) is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._draft.rename(self._folder)
+
+
+def _record_batch(samples: Sequence[Sample], numbers: dict[str, int], schema: pa.Schema) -> pa.RecordBatch:
+    offsets = pa.array(np.cumsum([0, *(len(sample.input_ids) for sample in samples)], dtype=np.int32))
+    ids = np.concatenate([sample.input_ids for sample in samples])
+    mask = np.concatenate([sample.supervised for sample in samples]).view(np.uint8)
+    columns = [
+        pa.ListArray.from_arrays(offsets, pa.array(ids)),
+        pa.ListArray.from_arrays(offsets, pa.array(mask)),
+        pa.array([numbers[sample.source] for sample in samples], pa.int32()),
+        pa.array([sample.line for sample in samples], pa.int64()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -1,0 +1,126 @@
+"""Renders a chat with the tokenizer's template and finds which characters the assistant must learn to write.
+
+A turn's characters are the difference between the prompt, rendered with the generation prompt, and the prompt with the
+answer. So any template works, whether or not it marks its answers; where a template breaks the rule, it is said.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from ytrain.data.records import Chat, Message, Text, Unusable
+from ytrain_api.errors import SpecError
+
+Supervise = Literal["allAssistantTurns", "lastTurn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A text to be tokenised, and the spans of it that are learned."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    """[start, end) in characters, ascending, not overlapping, not empty."""
+
+
+class ChatRenderer:
+    """Renders chats with one template.
+
+    Args:
+        tokenizer: whose chat template and special tokens are used.
+        template: Jinja text that replaces the tokenizer's template.
+        arguments: variables for the template, such as `enable_thinking`.
+
+    Raises:
+        SpecError: there is no template.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        if template is None and tokenizer.chat_template is None:
+            raise SpecError(
+                f"the tokenizer of {tokenizer.name_or_path or 'the model'} has no chat template. Give one in"
+                " data.chatTemplate, or start from the model's instruction-tuned version."
+            )
+        self._tokenizer = tokenizer
+        self._template = template
+        self._arguments = dict(arguments or {})
+        added = (token.content for token in tokenizer.added_tokens_decoder.values())
+        self._marks = tuple(token for token in added if token.strip())
+
+    def render(self, chat: Chat, supervise: Supervise = "allAssistantTurns") -> list[Rendered]:
+        """One text with every supervised turn, or one text a turn where the template rewrites earlier turns.
+
+        Thinking templates drop the reasoning of earlier turns, so that the turn as it was generated is not part of the
+        whole conversation's rendering. Such a chat becomes one text for each supervised turn, each as at inference.
+        What follows the last supervised turn is left out: it holds nothing to learn.
+
+        White space that the template writes after an answer's closing special token is not supervised: generation
+        stops at that token and never writes it.
+
+        Raises:
+            Unusable: the template refuses the chat, or its generation prompt does not begin the answer.
+        """
+        ends = [index + 1 for index, message in enumerate(chat.messages) if message["role"] == "assistant"]
+        if supervise == "lastTurn":
+            ends = ends[-1:]
+        turns = [self._turn(chat, end) for end in ends]
+        whole = turns[-1][1]
+        if all(whole.startswith(text) for _, text in turns):
+            return [Rendered(whole, tuple(self._span(prompt, text) for prompt, text in turns))]
+        return [Rendered(text, (self._span(prompt, text),)) for prompt, text in turns]
+
+    def _turn(self, chat: Chat, end: int) -> tuple[str, str]:
+        """The prompt of the assistant turn before `end`, and the prompt with the answer."""
+        if end == 1:
+            raise Unusable("the assistant speaks first", "no turn precedes its answer")
+        prompt = self._apply(chat, chat.messages[: end - 1], generation_prompt=True)
+        text = self._apply(chat, chat.messages[:end], generation_prompt=False)
+        if not text.startswith(prompt):
+            at = next(i for i, (a, b) in enumerate(zip(prompt, text + "\0", strict=False)) if a != b)
+            raise Unusable(
+                "the chat template's generation prompt does not begin its answer",
+                f"turn {end}: the prompt goes on with {prompt[at : at + 40]!r}, the answer with {text[at : at + 40]!r};"
+                " set data.chatTemplateArgs (such as enable_thinking) or data.chatTemplate",
+            )
+        if len(text) == len(prompt):
+            raise Unusable("the chat template writes nothing for an assistant turn", f"turn {end}")
+        return prompt, text
+
+    def _apply(self, chat: Chat, messages: Sequence[Message], *, generation_prompt: bool) -> str:
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                tools=[dict(tool) for tool in chat.tools] or None,
+                chat_template=self._template,
+                add_generation_prompt=generation_prompt,
+                tokenize=False,
+                **self._arguments,
+            )
+        except TemplateError as error:
+            raise Unusable("the chat template refuses the record", str(error)) from error
+        assert isinstance(text, str)
+        return text
+
+    def _span(self, prompt: str, text: str) -> tuple[int, int]:
+        closed = text.rstrip()
+        end = len(closed) if closed.endswith(self._marks) and len(closed) > len(prompt) else len(text)
+        return len(prompt), end
+
+
+def render_text(record: Text, beginning: str, end: str) -> Rendered:
+    """A plain text between the tokenizer's beginning and end tokens, all of it supervised but the beginning.
+
+    Args:
+        beginning: text of the token that the tokenizer starts sequences with, or nothing.
+        end: text of the end-of-sequence token; left out where the text goes on in the next record.
+    """
+    text = beginning + record.text + (end if record.ends else "")
+    return Rendered(text, ((len(beginning), len(text)),))

@@ -1,0 +1,107 @@
+"""Random access to tokenised samples that lie in memory-mapped Arrow files; memory does not grow with the corpus.
+
+It reads what tokenising.py wrote. Nothing is padded: a sample is as long as it is.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+SCHEMA = pa.schema(
+    [
+        pa.field("input_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("supervised", pa.list_(pa.uint8()), nullable=False),
+        pa.field("file", pa.int32(), nullable=False),
+        pa.field("line", pa.int64(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A sequence of tokens and which of them are labels."""
+
+    input_ids: npt.NDArray[np.int32]
+    """Token ids `[T]`."""
+    supervised: npt.NDArray[np.bool_]
+    """`[T]`: token t is a label, predicted from the tokens before it. Never true at 0."""
+    source: str
+    """Where the record came from."""
+    line: int
+    """1-based line, or row, of the record."""
+
+
+class _Part:
+    """The samples of one Arrow file."""
+
+    def __init__(self, path: Path) -> None:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self.names: list[str] = json.loads(reader.schema.metadata[b"files"])
+        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        self._batches = [batch.columns for batch in batches]
+        self._firsts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+        self.lengths = np.concatenate([np.empty(0, np.int64), *(_lengths(batch) for batch in batches)])
+        self.supervised_counts = np.concatenate([np.empty(0, np.int64), *(_counts(batch) for batch in batches)])
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def __getitem__(self, index: int) -> Sample:
+        batch = int(np.searchsorted(self._firsts, index, side="right")) - 1
+        ids, supervised, files, lines = self._batches[batch]
+        row = index - int(self._firsts[batch])
+        return Sample(
+            input_ids=ids[row].values.to_numpy(),
+            supervised=supervised[row].values.to_numpy().view(np.bool_),
+            source=self.names[files[row].as_py()],
+            line=lines[row].as_py(),
+        )
+
+
+def _lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    lengths: npt.NDArray[np.int64] = np.diff(batch.column("input_ids").offsets.to_numpy()).astype(np.int64)
+    return lengths
+
+
+def _counts(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    mask = batch.column("supervised")
+    sums = np.concatenate([[0], np.cumsum(mask.values.to_numpy(), dtype=np.int64)])
+    counts: npt.NDArray[np.int64] = np.diff(sums[mask.offsets.to_numpy()])
+    return counts
+
+
+class TokenDataset:
+    """The samples of an epoch in file order, each source as often as it is repeated.
+
+    Args:
+        parts: an Arrow file of each source, with its number of repeats.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Path, int]]) -> None:
+        self._parts = [(_Part(path), repeat) for path, repeat in parts]
+        self._firsts = np.cumsum([0, *(len(part) * repeat for part, repeat in self._parts)])
+        empty = np.empty(0, np.int64)
+        self.lengths: npt.NDArray[np.int64] = np.concatenate(
+            [empty, *(np.tile(part.lengths, repeat) for part, repeat in self._parts)]
+        )
+        """Tokens of each sample `[N]`."""
+        self.supervised_counts: npt.NDArray[np.int64] = np.concatenate(
+            [empty, *(np.tile(part.supervised_counts, repeat) for part, repeat in self._parts)]
+        )
+        """Labels of each sample `[N]`."""
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample; its arrays are read-only views of the mapped file."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        at = int(np.searchsorted(self._firsts, index, side="right")) - 1
+        part, _ = self._parts[at]
+        return part[(index - int(self._firsts[at])) % len(part)]

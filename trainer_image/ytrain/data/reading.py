@@ -1,0 +1,238 @@
+"""Streams the records of one file, each with its line, whatever the file's type; memory does not grow with the file.
+
+A line that cannot be decoded costs that line. A file that is not UTF-8, or is broken as a whole, is a `DataError`.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ytrain.data.records import Text
+from ytrain_api.errors import DataError
+
+TEXT_BLOCK_CHARACTERS = 1 << 20
+"""A text file is handed on in pieces of about this size, cut at line ends."""
+_JSON_BLOCK_CHARACTERS = 1 << 20
+_PARQUET_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """What one line, row or array element holds: a decoded value, or the fault that made it undecodable."""
+
+    line: int
+    """1-based line where the record starts; in a Parquet file the 1-based row."""
+    value: Any = None
+    fault: str | None = None
+
+
+def read_records(path: Path, name: str) -> Iterator[RawRecord]:
+    """Streams the records of a `.jsonl`, `.json`, `.csv`, `.tsv`, `.txt` or `.parquet` file.
+
+    Args:
+        name: how messages call the file.
+
+    Raises:
+        DataError: the file is not UTF-8, or its frame (JSON array, CSV header, Parquet footer) is broken.
+    """
+    return _READERS[path.suffix.lower()](path, name)
+
+
+def _lines(path: Path, name: str) -> Iterator[str]:
+    """Decoded lines with their line ends. A byte-order mark is dropped."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if number == 1:
+                if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    raise DataError(f"{name}:1: the file is UTF-16, not UTF-8. {_convert(name, 'UTF-16')}")
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            try:
+                yield raw.decode()
+            except UnicodeDecodeError as error:
+                byte = raw[error.start]
+                raise DataError(
+                    f"{name}:{number}: the file is not UTF-8: byte 0x{byte:02x} at offset {offset + error.start} of the"
+                    f" file. {_convert(name, 'WINDOWS-1252')}"
+                ) from error
+            offset = file.tell()
+
+
+def _convert(name: str, encoding: str) -> str:
+    stem = name.rsplit("/", 1)[-1]
+    return f"Convert it, for example: iconv -f {encoding} -t UTF-8 {stem} > utf8-{stem}"
+
+
+def _decode_line(number: int, line: str) -> RawRecord:
+    try:
+        return RawRecord(number, json.loads(line))
+    except json.JSONDecodeError as error:
+        return RawRecord(number, fault=f"{error.msg} at column {error.colno}")
+    except RecursionError:
+        return RawRecord(number, fault="nested too deeply")
+
+
+def _read_jsonl(path: Path, name: str) -> Iterator[RawRecord]:
+    for number, line in enumerate(_lines(path, name), start=1):
+        if not line.isspace():
+            yield _decode_line(number, line)
+
+
+def _read_json(path: Path, name: str) -> Iterator[RawRecord]:
+    """Streams an array. An object is one record, or holds the array under `data`, or is the first of JSON lines."""
+    first = next((line.lstrip()[0] for line in _lines(path, name) if not line.isspace()), None)
+    if first == "[":
+        yield from _read_array(path, name)
+        return
+    if first is None:
+        return
+    text = "".join(_lines(path, name))
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            raise DataError(f"{name}:{error.lineno}: broken JSON: {error.msg}") from error
+        yield from _read_jsonl(path, name)
+        return
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        for number, record in enumerate(value["data"], start=1):
+            yield RawRecord(number, record)
+    else:
+        yield RawRecord(1, value)
+
+
+class _Cursor:
+    """A moving window over the characters of a file that knows its line."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self.text = ""
+        self.line = 1
+
+    def fill(self, characters: int) -> bool:
+        """Appends about so many characters; False at the end of the file."""
+        parts = [self.text]
+        wanted = characters
+        for line in self._lines:
+            parts.append(line)
+            wanted -= len(line)
+            if wanted <= 0:
+                break
+        before = len(self.text)
+        self.text = "".join(parts)
+        return len(self.text) > before
+
+    def skip(self, position: int) -> None:
+        self.line += self.text.count("\n", 0, position)
+        self.text = self.text[position:]
+
+    def peek(self) -> str:
+        """Drops white space and returns the next character, or '' at the end."""
+        while True:
+            stripped = self.text.lstrip()
+            self.skip(len(self.text) - len(stripped))
+            if self.text or not self.fill(_JSON_BLOCK_CHARACTERS):
+                return self.text[:1]
+
+
+def _read_array(path: Path, name: str) -> Iterator[RawRecord]:
+    cursor = _Cursor(_lines(path, name))
+    decoder = json.JSONDecoder()
+    cursor.peek()
+    expected = "["
+    while True:
+        found = cursor.peek()
+        if found == "]" and expected != "[":
+            return
+        if found != expected:
+            raise DataError(f"{name}:{cursor.line}: broken JSON: expected {expected!r} or ']', found {found!r}")
+        cursor.skip(1)
+        if cursor.peek() == "]" and expected == "[":
+            return
+        line, value = cursor.line, _element(cursor, decoder, name)
+        yield RawRecord(line, value)
+        expected = ","
+
+
+def _element(cursor: _Cursor, decoder: json.JSONDecoder, name: str) -> Any:
+    wanted = _JSON_BLOCK_CHARACTERS
+    while True:
+        try:
+            value, end = decoder.raw_decode(cursor.text)
+        except json.JSONDecodeError as error:
+            if cursor.fill(wanted):  # the element may go on beyond the window
+                wanted *= 2
+                continue
+            line = cursor.line + error.lineno - 1
+            raise DataError(
+                f"{name}:{line}: broken JSON in an array: {error.msg}; nothing after it can be read"
+            ) from error
+        cursor.skip(end)
+        return value
+
+
+def _read_table(path: Path, name: str, dialect: str) -> Iterator[RawRecord]:
+    csv.field_size_limit(1 << 30)
+    rows = csv.reader(_lines(path, name), dialect=dialect, strict=True)
+    start = 1
+    header: list[str] | None = None
+    while True:
+        start = rows.line_num + 1
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            yield RawRecord(start, fault=str(error))
+            continue
+        if row is None:
+            return
+        if not row:
+            continue
+        if header is None:
+            header = [column.strip() for column in row]
+        elif len(row) != len(header):
+            yield RawRecord(start, fault=f"{len(row)} fields where the header has {len(header)}")
+        else:
+            yield RawRecord(start, dict(zip(header, row, strict=True)))
+
+
+def _read_text(path: Path, name: str) -> Iterator[RawRecord]:
+    """One document, in pieces: each but the last does not end the document."""
+    piece: list[str] = []
+    start, size = 1, 0
+    for number, line in enumerate(_lines(path, name), start=1):
+        if size >= TEXT_BLOCK_CHARACTERS:
+            yield RawRecord(start, Text("".join(piece), ends=False))
+            piece, start, size = [], number, 0
+        piece.append(line)
+        size += len(line)
+    if "".join(piece).strip():
+        yield RawRecord(start, Text("".join(piece)))
+
+
+def _read_parquet(path: Path, name: str) -> Iterator[RawRecord]:
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            row = 0
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
+                for value in batch.to_pylist():
+                    row += 1
+                    yield RawRecord(row, value)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{name}: not a readable Parquet file: {error}") from error
+
+
+_READERS = {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".csv": lambda path, name: _read_table(path, name, "excel"),
+    ".tsv": lambda path, name: _read_table(path, name, "excel-tab"),
+    ".txt": _read_text,
+    ".parquet": _read_parquet,
+}
+SUFFIXES = frozenset(_READERS)

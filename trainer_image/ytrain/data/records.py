@@ -1,0 +1,47 @@
+"""The normal form of a record, which every file format and every key convention is brought to: a chat or a text.
+
+Who finds that a record cannot be trained on raises `Unusable`; the record is then counted, the run goes on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation of which the assistant's turns are learned."""
+
+    messages: tuple[Message, ...]
+    """`role` (system, user, assistant, tool) and `content`, and whatever else the record's turn carries
+    (`tool_calls`, `tool_call_id`, `reasoning_content` ...), as a chat template expects it."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """JSON schemas of the functions that the assistant may call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A plain text of which every token is learned."""
+
+    text: str
+    ends: bool = True
+    """False for a piece of a long text that goes on in the next record: no end-of-sequence token follows it."""
+
+
+Record = Chat | Text
+
+
+class Unusable(Exception):
+    """One record cannot be trained on.
+
+    Args:
+        reason: what is wrong, in words shared by all records with this fault; the report counts by it.
+        detail: what is particular to this record.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
