@@ -1,0 +1,149 @@
+"""Checks one YTrainJob as the API server would, and says everything that is wrong with it at once.
+
+Three passes: unknown fields against the schema, types and ranges by the models, cross-field rules in CEL.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ytrain_api.cel import check_rules
+from ytrain_api.errors import SpecError
+from ytrain_api.finding import Finding, Path, dotted
+from ytrain_api.job import YTrainJob
+from ytrain_api.schema import Schema, allowed, job_schema, with_defaults
+
+
+def parse_job(document: Mapping[str, Any]) -> YTrainJob:
+    """The job of an API object or a read file.
+
+    Raises SpecError with one line per finding: the field's path, its value, what is allowed, what to do.
+    """
+    job, findings = check_job(document)
+    if job is None:
+        raise SpecError("\n".join(str(finding) for finding in findings))
+    return job
+
+
+def check_update(old: YTrainJob, new: YTrainJob) -> list[Finding]:
+    """What of the change from `old` to `new` is not allowed, by the rules that the API server applies to an update."""
+    schema = job_schema()
+    before, after = (with_defaults(schema, _as_data(job)) for job in (old, new))
+    return list(check_rules(schema, after, before))
+
+
+def check_job(document: Mapping[str, Any]) -> tuple[YTrainJob | None, list[Finding]]:
+    """The job, or None and what is wrong with the document."""
+    schema = job_schema()
+    findings: list[Finding] = []
+    known = _known_fields(schema, dict(document), (), findings)
+    job = None
+    try:
+        job = YTrainJob.model_validate(known, by_alias=True, by_name=False)
+    except ValidationError as error:
+        findings += [_in_words(schema, fault) for fault in error.errors(include_url=False)]
+    findings += check_rules(schema, with_defaults(schema, known))
+    return (None if findings else job), findings
+
+
+def _as_data(job: YTrainJob) -> dict[str, Any]:
+    return job.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _known_fields(schema: Schema, value: Any, path: Path, findings: list[Finding]) -> Any:
+    """`value` without unknown fields, each of which is a finding; a misspelt one goes on under the name that was meant."""
+    if isinstance(value, list) and "items" in schema:
+        return [_known_fields(schema["items"], item, (*path, i), findings) for i, item in enumerate(value)]
+    if not isinstance(value, dict) or "properties" not in schema:
+        return value
+    fields: dict[str, Schema] = schema["properties"]
+    result: dict[str, Any] = {}
+    for name, child in value.items():
+        meant = name
+        if name not in fields:
+            meant = _nearest(name, [field for field in fields if field not in value])
+            findings.append(Finding((*path, name), f"unknown field; {_advice(name, meant, fields)}"))
+        if meant:
+            result[meant] = _known_fields(fields[meant], child, (*path, meant), findings)
+    return result
+
+
+def _nearest(name: str, fields: list[str]) -> str:
+    """The field that was probably meant, or nothing."""
+    plain = {field.lower(): field for field in fields}
+    close = difflib.get_close_matches(name.lower().replace("_", "").replace("-", ""), plain, n=1, cutoff=0.7)
+    return plain[close[0]] if close else ""
+
+
+def _advice(name: str, meant: str, fields: Mapping[str, Schema]) -> str:
+    if meant:
+        return f"did you mean {meant}?"
+    elsewhere = [dotted(path) for path in _paths(job_schema(), ()) if path[-1] == name]
+    if elsewhere:
+        return f"did you mean {' or '.join(elsewhere[:3])}?"
+    return f"known here: {', '.join(fields)}"
+
+
+def _paths(schema: Schema, path: Path) -> Iterator[Path]:
+    for name, child in schema.get("properties", {}).items():
+        if path == () and name not in ("metadata", "spec"):
+            continue
+        yield (*path, name)
+        yield from _paths(child.get("items", child), (*path, name))
+
+
+def _in_words(schema: Schema, fault: Any) -> Finding:
+    """A fault that pydantic found, said with the field's path, its value and what the schema allows there."""
+    path: Path = fault["loc"]
+    value, kind = fault["input"], fault["type"]
+    node = _node(schema, path)
+    if kind == "missing":
+        return Finding(path, f"missing; add it: {allowed(node)}")
+    wanted = f"allowed is {allowed(node)}"
+    if isinstance(value, dict | list):
+        return Finding(path, f"{_kind_of(value)} where something else is expected; {wanted}")
+    return Finding(path, f"{_mistake(node, value)}; {wanted}", value)
+
+
+def _node(schema: Schema, path: Path) -> Schema:
+    for part in path:
+        schema = (
+            schema["items"]
+            if isinstance(part, int)
+            else schema.get("properties", {}).get(part) or schema["additionalProperties"]
+        )
+    return schema
+
+
+def _mistake(node: Schema, value: Any) -> str:
+    """What is wrong with a scalar, and the usual reason."""
+    wanted = node["type"]
+    if isinstance(value, str) and wanted in ("integer", "number", "boolean"):
+        return "this is text; write the value without quotes" if _is_plain(value) else "this is text"
+    if isinstance(value, int | float | bool) and wanted == "string":
+        return f"this is {_kind_of(value)}, not text"
+    if wanted == "array":
+        return f"not a list; write [{value}]"
+    if wanted == "object":
+        return "not a block of fields"
+    if wanted == "integer" and isinstance(value, float):
+        return "not a whole number"
+    return "not allowed"
+
+
+def _is_plain(text: str) -> bool:
+    if text in ("true", "false"):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return {dict: "a block of fields", list: "a list", str: "text"}.get(type(value), "a number")

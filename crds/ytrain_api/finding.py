@@ -1,0 +1,34 @@
+"""One thing that is wrong with a job file, and how it is written for a person: where, what value, what is allowed, what to do."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault at `path` of the document; `value` is shown when it helps."""
+
+    NO_VALUE: ClassVar[Any] = object()
+
+    path: Path
+    message: str
+    value: Any = NO_VALUE
+
+    def __str__(self) -> str:
+        shown = "" if self.value is Finding.NO_VALUE else f"{shortened(self.value)}: "
+        return f"{dotted(self.path)}: {shown}{self.message}" if self.path else f"{shown}{self.message}"
+
+
+def dotted(path: Path) -> str:
+    """`("spec", "data", "train", 0, "source")` as `spec.data.train[0].source`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def shortened(value: Any) -> str:
+    """A value as YAML's flow style writes it, cut to a readable length."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
