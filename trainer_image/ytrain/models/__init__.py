@@ -1,0 +1,1 @@
+"""Models: loading, the exact packed forward pass, LoRA, import, export and merge."""

@@ -1,0 +1,67 @@
+"""Causal attention within each segment of a row: exact isolation of packed samples, and no work spent across them.
+
+Registered with transformers as `SEGMENT_ATTENTION`; a model switched to it takes `segment_boundaries` in its forward
+pass. Generation uses transformers' own attention.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from ytrain_api.errors import SpecError
+
+SEGMENT_ATTENTION = "ytrain_segments"
+
+
+def segment_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    segment_boundaries: tuple[int, ...],
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention output `[1, T, heads, head width]` of queries `[1, heads, T, head width]`; keys may have fewer heads.
+
+    Raises:
+        SpecError: the model asks for something that this attention does not compute.
+    """
+    if softcap is not None or s_aux is not None:
+        what = "attention soft-capping" if softcap is not None else "attention sinks"
+        raise SpecError(f"model.source: {type(module).__name__} uses {what}, which training does not support yet")
+    assert attention_mask is None
+    parts = []
+    for begin, end in pairwise(segment_boundaries):
+        window = _window_mask(end - begin, sliding_window, query.device)
+        part_1HLW = scaled_dot_product_attention(
+            query[:, :, begin:end],
+            key[:, :, begin:end],
+            value[:, :, begin:end],
+            attn_mask=window,
+            is_causal=window is None,
+            dropout_p=dropout,
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        parts.append(part_1HLW.transpose(1, 2))
+    return torch.cat(parts, dim=1), None
+
+
+def _window_mask(length: int, sliding_window: int | None, device: torch.device) -> Tensor | None:
+    """The boolean mask of a segment that is longer than the sliding window, else None: plain causal attention."""
+    if sliding_window is None or length <= sliding_window:
+        return None
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril().triu(1 - sliding_window)
+
+
+AttentionInterface.register(SEGMENT_ATTENTION, segment_attention)
