@@ -1,0 +1,145 @@
+"""The page: complete in every state, self-contained, safe against the text of the data."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from ytrain.report import write_report
+
+pytestmark = pytest.mark.unit
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'{{ 7*7 }}"
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """The elements, the text and the nesting of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+    def count(self, name: str) -> int:
+        return sum(tag == name for tag, _ in self.elements)
+
+
+def page_of(folder) -> Page:
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+def test_a_finished_run_shows_all_its_parts(finished) -> None:
+    page = page_of(finished)
+    for words in (
+        "support-bot", "Succeeded", "Better at sums", "0 of 64", "40 of 64", "Slightly worse", "KL", "Learning rate",
+        "Gradient norm", "Throughput", "Token weights", "Gain against forgetting", "2 + 3 =", "train.jsonl:7",
+        "the answer is empty", "maxLogitDifference", "torch", "Memory estimated", "4.00 GiB", "rank: 8",
+    ):  # fmt: skip
+        assert words in page.text, words
+    assert "This run" not in page.text
+
+
+def test_the_page_needs_nothing_from_elsewhere(finished) -> None:
+    page = page_of(finished)
+    assert page.count("script") == page.count("link") == page.count("img") == 0
+    policies = [a["content"] for tag, a in page.elements if tag == "meta" and "http-equiv" in a]
+    assert policies and "default-src 'none'" in str(policies[0])
+    for _, attributes in page.elements:
+        assert not {"src", "href", "srcset"} & attributes.keys()
+    assert "url(" not in (finished / "report.html").read_text()
+
+
+def test_every_chart_is_described_in_words(finished) -> None:
+    page = page_of(finished)
+    charts = [attributes for tag, attributes in page.elements if tag == "svg" and attributes.get("role") == "img"]
+    ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    assert len(charts) == 6
+    for chart in charts:
+        assert set(str(chart["aria-labelledby"]).split()) <= ids
+    assert "lowest" in page.text
+
+
+def test_secrets_beside_the_job_stay_out(finished) -> None:
+    page_of(finished)
+    assert "do-not-show-this" not in (finished / "report.html").read_text()
+
+
+def test_hostile_text_is_shown_as_text(run_folder) -> None:
+    answer = {"prompt": HOSTILE, "expected": HOSTILE, "answer": HOSTILE, "correct": False}
+    task = {"name": HOSTILE, "accuracy": 0.0, "correct": 0, "samples": 4, "examples": [answer]}
+    point = {"tasks": [task], "retention": [{"name": HOSTILE, "loss": 1.0, "tokens": 3}]}
+    folder = run_folder(
+        metrics=[{"step": 1, "loss": 1.0}],
+        evaluation={"before": {"step": 0, **point}, "after": {"step": 1, **point}},
+        skipped=[{"source": HOSTILE, "line": 1, "reason": HOSTILE}],
+        result={"state": "Failed", "failure": {"message": HOSTILE}, "versions": {HOSTILE: HOSTILE}},
+        job=f"kind: YTrainJob\nmetadata:\n  name: |-\n    {HOSTILE}\n",
+    )
+    page = page_of(folder)
+    assert page.count("script") == page.count("img") == 0
+    assert page.text.count(HOSTILE) >= 10
+
+
+@pytest.mark.parametrize(
+    ("result", "metrics", "words"),
+    [
+        (None, None, "has not finished; it was last seen before its first step"),
+        (None, [{"step": 5, "loss": 1.0}], "has not finished; it was last seen after step 5"),
+        ({"state": "Preempted"}, [{"step": 5}], "was stopped after step 5 and can go on"),
+        ({"state": "Failed", "failure": {"message": "out of memory"}}, [{"step": 5}], "failed after step 5"),
+        ({"state": "Failed"}, None, "failed before its first step"),
+    ],
+)
+def test_a_run_without_success_says_so_at_the_top(run_folder, result, metrics, words: str) -> None:
+    page = page_of(run_folder(result=result, metrics=metrics))
+    assert words in page.text
+    assert page.text.index(words) < page.text.index("What was gained")
+
+
+def test_a_folder_with_nothing_in_it_makes_a_page(run_folder) -> None:
+    assert "nothing to draw" in page_of(run_folder(job=None)).text
+
+
+def test_an_intermediate_evaluation_is_labelled_with_its_step(run_folder) -> None:
+    start = {"step": 0, "retention": [{"name": "prose", "loss": 2.0, "tokens": 9}]}
+    later = {"step": 30, "retention": [{"name": "prose", "loss": 2.5, "tokens": 9}]}
+    assert "What was kept by step 30" in page_of(run_folder(evaluation={"before": start, "history": [later]})).text
+
+
+def test_a_loss_that_became_nan_does_not_break_the_charts(run_folder) -> None:
+    metrics = [{"step": step, "loss": 1.0 if step < 4 else float("nan")} for step in range(1, 8)]
+    page = page_of(run_folder(metrics=metrics))
+    assert "Loss" in page.text
+    assert not [value for _, attributes in page.elements for value in attributes.values() if value and "nan" in value]
+
+
+def test_thousands_of_steps_stay_a_small_page(run_folder) -> None:
+    folder = run_folder(metrics=[{"step": step, "loss": 2.0, "gradientNorm": step % 9} for step in range(1, 20_001)])
+    page_of(folder)
+    assert (folder / "report.html").stat().st_size < 100_000

@@ -1,0 +1,43 @@
+"""The closing words in the terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from ytrain.report import print_summary
+
+pytestmark = pytest.mark.unit
+
+
+def printed(folder) -> str:
+    stream = io.StringIO()
+    print_summary(folder, Console(file=stream, width=200))
+    return stream.getvalue()
+
+
+def test_a_finished_run_tells_gain_retention_and_places(finished) -> None:
+    text = printed(finished)
+    for words in ("done, 20 steps", "62% (40/64)", "+62 points", "+4.0 %", "slightly worse", "/models/support-bot",
+                  str(finished / "report.html"), "1 records were skipped"):  # fmt: skip
+        assert words in text, words
+
+
+def test_paths_are_not_broken_in_a_narrow_console(finished) -> None:
+    stream = io.StringIO()
+    print_summary(finished, Console(file=stream, width=30))
+    assert str(finished / "report.html") in stream.getvalue()
+
+
+def test_an_adapter_is_offered_a_merge(run_folder, tmp_path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    folder = run_folder(result={"state": "Succeeded", "output": {"path": str(tmp_path / "adapter")}})
+    assert f"ytrain merge {tmp_path / 'adapter'}" in printed(folder)
+
+
+@pytest.mark.parametrize("result", [None, {"state": "Failed", "failure": {"message": "[bold]out[/] of memory"}}])
+def test_an_unsuccessful_run_tells_why_and_how_to_go_on(run_folder, result) -> None:
+    text = printed(run_folder(result=result))
+    assert "This run" in text and "ytrain run" in text
+    assert result is None or "[bold]out[/] of memory" in text
