@@ -1,0 +1,143 @@
+"""Files, claims and ConfigMaps: what a URI resolves to, what is left out, and where it may not lead."""
+
+from pathlib import Path
+
+import pytest
+
+from ytrain.sources import Sources
+from ytrain_api.errors import DataError, SpecError
+
+pytestmark = pytest.mark.unit
+SUFFIXES = frozenset({".jsonl", ".txt"})
+
+
+@pytest.fixture
+def claim(tmp_path: Path) -> Path:
+    folder = tmp_path / "claim"
+    for name in ("chats/b.jsonl", "chats/a.jsonl", "chats/more/c.txt", "chats/notes.docx", "chats/.old/d.jsonl"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def sources(tmp_path: Path, claim: Path) -> Sources:
+    return Sources(
+        claims={"work": claim},
+        config_maps={"job-data": {"train.jsonl": b'{"text": "x"}\n', "template.jinja": b"{{ messages }}"}},
+        base_dir=tmp_path,
+        scratch=tmp_path / "scratch",
+    )
+
+
+def test_a_folder_is_walked_in_order_and_says_what_it_ignored(sources: Sources) -> None:
+    found = sources.files("pvc://work/chats", SUFFIXES)
+    assert [name for name, _ in found.files] == [
+        "pvc://work/chats/a.jsonl",
+        "pvc://work/chats/b.jsonl",
+        "pvc://work/chats/more/c.txt",
+    ]
+    assert sorted(found.ignored) == ["pvc://work/chats/.old/d.jsonl", "pvc://work/chats/notes.docx"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "names"),
+    [
+        ("pvc://work/chats/a.jsonl", ["a.jsonl"]),
+        ("pvc://work/chats/*.jsonl", ["a.jsonl", "b.jsonl"]),
+        ("pvc://work/**/*.txt", ["c.txt"]),
+        ("file://./claim/chats/[ab].jsonl", ["a.jsonl", "b.jsonl"]),
+        ("file://./claim/../claim/chats/a.jsonl", ["a.jsonl"]),
+        ("configmap://job-data/train.jsonl", ["train.jsonl"]),
+    ],
+)
+def test_a_file_and_a_glob(sources: Sources, uri: str, names: list[str]) -> None:
+    assert [path.name for _, path in sources.files(uri, SUFFIXES).files] == names
+
+
+def test_an_absolute_file_is_called_by_its_path(sources: Sources, claim: Path) -> None:
+    path = claim / "chats/a.jsonl"
+    assert sources.files(f"file://{path}", SUFFIXES).files == ((str(path), path),)
+    assert sources.resolve(f"file://{path}").path == path
+
+
+def test_a_key_of_a_config_map_is_a_file(sources: Sources) -> None:
+    assert sources.resolve("configmap://job-data/template.jinja").path.read_text() == "{{ messages }}"
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("pvc://models/x", r"the claim 'models' has no folder here \(known: work\).*--claim models=DIR"),
+        ("pvc://work/../secret", r"leads out of .*claim"),
+        ("configmap://other/key", r"no ConfigMap 'other' is at hand \(known: job-data\).*Add it to the job file"),
+        ("configmap://job-data/nokey", r"no key 'nokey' \(keys: template.jinja, train.jsonl\)"),
+        ("pvc://work/nothing", r"no such file or folder"),
+        ("s3://bucket/data", r"not available in this version"),
+        ("ftp://host/data", r"not a known source.*pvc://claim/path"),
+        ("hf://justaname", r"incomplete. Write hf://owner/name@revision"),
+        ("file://relative", r"incomplete. Write file:///path"),
+    ],
+)
+def test_what_cannot_be_resolved_is_a_fault_of_the_job(sources: Sources, uri: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message) as error:
+        sources.resolve(uri)
+    assert str(error.value).startswith(uri)
+
+
+def test_a_missing_claim_folder_is_named(tmp_path: Path) -> None:
+    sources = Sources(claims={"work": tmp_path / "no"}, config_maps={}, base_dir=tmp_path, scratch=tmp_path)
+    with pytest.raises(SpecError, match=r"the folder .*/no of the claim 'work' does not exist"):
+        sources.resolve("pvc://work/x")
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("pvc://work/absent.jsonl", r"no such file or folder"),
+        ("pvc://work/*.parquet", r"no glob that matches"),
+        (
+            "pvc://work/chats/notes.docx",
+            r"no readable file \(found pvc://work/chats/notes.docx\). Readable are .jsonl .txt",
+        ),
+    ],
+)
+def test_data_that_are_not_there_are_a_fault_of_the_data(sources: Sources, uri: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        sources.files(uri, SUFFIXES)
+
+
+def test_an_empty_folder(sources: Sources, claim: Path) -> None:
+    (claim / "empty").mkdir()
+    with pytest.raises(DataError, match=r"pvc://work/empty: the folder .* is empty"):
+        sources.files("pvc://work/empty", SUFFIXES)
+
+
+def test_links_do_not_lead_out_of_a_claim(sources: Sources, claim: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.jsonl"
+    secret.write_text("{}")
+    (claim / "link.jsonl").symlink_to(secret)
+    (claim / "folder").symlink_to(tmp_path)
+    with pytest.raises(SpecError, match="leads out of"):
+        sources.resolve("pvc://work/link.jsonl")
+    with pytest.raises(SpecError, match="leads out of"):
+        sources.resolve("pvc://work/folder/secret.jsonl")
+    with pytest.raises(DataError, match=r"pvc://work/link.jsonl: a link that leads out"):
+        sources.files("pvc://work/*.jsonl", SUFFIXES)
+
+
+def test_a_link_to_a_folder_inside_a_folder_is_not_followed_but_told(sources: Sources, claim: Path) -> None:
+    (claim / "chats" / "again").symlink_to(claim / "chats" / "more")
+    (claim / "chats" / "gone.jsonl").symlink_to(claim / "nowhere")
+    found = sources.files("pvc://work/chats", SUFFIXES)
+    assert len(found.files) == 3
+    assert {"pvc://work/chats/again", "pvc://work/chats/gone.jsonl"} <= set(found.ignored)
+
+
+def test_a_config_map_key_cannot_write_elsewhere(tmp_path: Path) -> None:
+    sources = Sources(
+        claims={}, config_maps={"m": {"../../x": b"", "a": b""}}, base_dir=tmp_path, scratch=tmp_path / "scratch"
+    )
+    with pytest.raises(SpecError, match="leads out of"):
+        sources.resolve("configmap://m/a")
