@@ -1,6 +1,6 @@
 """The base of every block of a YTrainJob, and the marks that the CRD needs beside a Python type.
 
-A block is strict, frozen and refuses unknown fields; cross-field rules are data attached to it (see cel.py for who runs them).
+A block is strict, frozen and refuses unknown fields; cross-field rules are data attached to it, which cel.py runs.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema
 
 @dataclass(frozen=True)
 class Rule:
-    """One CEL rule: `expression` over `self` (and `oldSelf` for an update) that must be true, and what a user reads if not.
+    """A CEL expression over `self` (and `oldSelf` for an update) that must be true, and what a user reads if it is not.
 
     `field` names the child that is at fault (such as `.minReplicas`); empty means the node that carries the rule.
     As an annotation of a scalar type (`Annotated[str, RULE]`) the rule sits on that scalar.
@@ -93,6 +93,7 @@ class Block(BaseModel):
 
 
 NO_SECRET = Rule(
+    ""
     "!self.matches('(^|[^A-Za-z0-9])(hf_[A-Za-z0-9]{16,}|AKIA[0-9A-Z]{16}|sk-(proj-|ant-[a-z0-9]+-)?[A-Za-z0-9_]{16,})')",
     "this looks like a secret token, and a job's spec can be read by many; "
     "put it into a Secret, name that Secret under spec.secrets and revoke this token",

@@ -1,6 +1,6 @@
 """Runs the contract's CEL rules on a laptop, over the same schema and in the same order as the API server does.
 
-The rules are written beside the models (base.Rule); Kubernetes' own CEL extensions do not exist here, so rules use only the core language.
+The rules are written beside the models (base.Rule), in the core language only: Kubernetes' extensions are not here.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,8 @@ def holds(expression: str, value: Any, old: Any = None) -> bool:
 def check_rules(schema: Schema, value: Any, old: Any = _ABSENT, path: Path = ()) -> Iterator[Finding]:
     """Findings of every rule of `schema` that `value` breaks; rules on `oldSelf` run when an old value is given.
 
-    `value` has its defaults filled in. A rule that cannot be evaluated says nothing: the value's type is then a finding elsewhere.
+    `value` has its defaults filled in. A rule that cannot be evaluated says nothing: the type at fault is a finding of
+    its own.
     """
     for rule in schema.get("x-kubernetes-validations", []):
         if "oldSelf" in rule["rule"] and old is _ABSENT:

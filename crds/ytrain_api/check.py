@@ -1,6 +1,6 @@
 """Checks one YTrainJob as the API server would, and says everything that is wrong with it at once.
 
-Three passes: unknown fields against the schema, types and ranges by the models, cross-field rules in CEL.
+Four passes: unknown fields, types and ranges by the models, doubled list entries, cross-field rules in CEL.
 """
 
 import difflib
@@ -13,7 +13,8 @@ from ytrain_api.cel import check_rules
 from ytrain_api.errors import SpecError
 from ytrain_api.finding import Finding, Path, dotted
 from ytrain_api.job import YTrainJob
-from ytrain_api.schema import Schema, allowed, job_schema, with_defaults
+from ytrain_api.schema import Schema, job_schema, with_defaults
+from ytrain_api.wording import in_words
 
 
 def parse_job(document: Mapping[str, Any]) -> YTrainJob:
@@ -43,7 +44,8 @@ def check_job(document: Mapping[str, Any]) -> tuple[YTrainJob | None, list[Findi
     try:
         job = YTrainJob.model_validate(known, by_alias=True, by_name=False)
     except ValidationError as error:
-        findings += [_in_words(schema, fault) for fault in error.errors(include_url=False)]
+        findings += [in_words(schema, fault) for fault in error.errors(include_url=False)]
+    findings += _doubled(schema, known, ())
     findings += check_rules(schema, with_defaults(schema, known))
     return (None if findings else job), findings
 
@@ -53,7 +55,7 @@ def _as_data(job: YTrainJob) -> dict[str, Any]:
 
 
 def _known_fields(schema: Schema, value: Any, path: Path, findings: list[Finding]) -> Any:
-    """`value` without unknown fields, each of which is a finding; a misspelt one goes on under the name that was meant."""
+    """`value` without unknown fields, each a finding; a misspelt one goes on under the name that was meant."""
     if isinstance(value, list) and "items" in schema:
         return [_known_fields(schema["items"], item, (*path, i), findings) for i, item in enumerate(value)]
     if not isinstance(value, dict) or "properties" not in schema:
@@ -63,6 +65,9 @@ def _known_fields(schema: Schema, value: Any, path: Path, findings: list[Finding
     for name, child in value.items():
         meant = name
         if name not in fields:
+            if "x-kubernetes-preserve-unknown-fields" in schema:
+                result[name] = child
+                continue
             meant = _nearest(name, [field for field in fields if field not in value])
             findings.append(Finding((*path, name), f"unknown field; {_advice(name, meant, fields)}"))
         if meant:
@@ -73,7 +78,7 @@ def _known_fields(schema: Schema, value: Any, path: Path, findings: list[Finding
 def _nearest(name: str, fields: list[str]) -> str:
     """The field that was probably meant, or nothing."""
     plain = {field.lower(): field for field in fields}
-    close = difflib.get_close_matches(name.lower().replace("_", "").replace("-", ""), plain, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(name.lower().replace("_", "").replace("-", ""), plain, n=1, cutoff=0.6)
     return plain[close[0]] if close else ""
 
 
@@ -94,56 +99,21 @@ def _paths(schema: Schema, path: Path) -> Iterator[Path]:
         yield from _paths(child.get("items", child), (*path, name))
 
 
-def _in_words(schema: Schema, fault: Any) -> Finding:
-    """A fault that pydantic found, said with the field's path, its value and what the schema allows there."""
-    path: Path = fault["loc"]
-    value, kind = fault["input"], fault["type"]
-    node = _node(schema, path)
-    if kind == "missing":
-        return Finding(path, f"missing; add it: {allowed(node)}")
-    wanted = f"allowed is {allowed(node)}"
-    if isinstance(value, dict | list):
-        return Finding(path, f"{_kind_of(value)} where something else is expected; {wanted}")
-    return Finding(path, f"{_mistake(node, value)}; {wanted}", value)
-
-
-def _node(schema: Schema, path: Path) -> Schema:
-    for part in path:
-        schema = (
-            schema["items"]
-            if isinstance(part, int)
-            else schema.get("properties", {}).get(part) or schema["additionalProperties"]
-        )
-    return schema
-
-
-def _mistake(node: Schema, value: Any) -> str:
-    """What is wrong with a scalar, and the usual reason."""
-    wanted = node["type"]
-    if isinstance(value, str) and wanted in ("integer", "number", "boolean"):
-        return "this is text; write the value without quotes" if _is_plain(value) else "this is text"
-    if isinstance(value, int | float | bool) and wanted == "string":
-        return f"this is {_kind_of(value)}, not text"
-    if wanted == "array":
-        return f"not a list; write [{value}]"
-    if wanted == "object":
-        return "not a block of fields"
-    if wanted == "integer" and isinstance(value, float):
-        return "not a whole number"
-    return "not allowed"
-
-
-def _is_plain(text: str) -> bool:
-    if text in ("true", "false"):
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _kind_of(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true or false"
-    return {dict: "a block of fields", list: "a list", str: "text"}.get(type(value), "a number")
+def _doubled(schema: Schema, value: Any, path: Path) -> Iterator[Finding]:
+    """Entries that come twice in a list of unique entries, which server-side apply could not merge."""
+    if isinstance(value, dict):
+        for name, child in schema.get("properties", {}).items():
+            if name in value:
+                yield from _doubled(child, value[name], (*path, name))
+    if not isinstance(value, list) or "items" not in schema:
+        return
+    keys = schema.get("x-kubernetes-list-map-keys", [])
+    seen: list[Any] = []
+    for index, item in enumerate(value):
+        yield from _doubled(schema["items"], item, (*path, index))
+        if schema.get("x-kubernetes-list-type", "atomic") == "atomic":
+            continue
+        identity = tuple(item.get(key) for key in keys) if keys and isinstance(item, dict) else item
+        if identity in seen:
+            yield Finding((*path, index, *keys), "comes twice; entries are unique, remove or rename one", item)
+        seen.append(identity)

@@ -15,7 +15,8 @@ class Divergence(Block):
     threshold: float = Field(
         default=0.6,
         gt=0,
-        description="z-score beyond which loss or entropy is high (or, negative, low): high loss at low entropy is a likely "
+        description="z-score beyond which loss or entropy is high (or, negative, low): high loss at low entropy "
+        "is a likely "
         "wrong label, both high is hard, low loss at high entropy is lucky.",
     )
     span_threshold: float = Field(

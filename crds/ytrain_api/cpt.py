@@ -7,7 +7,7 @@ from ytrain_api.loss import TokenLoss
 
 
 class Selection(Block):
-    """Trains only the tokens that a good reference model finds much easier than the trained one (Rho-1, arXiv 2404.07965)."""
+    """Trains only tokens that a reference model finds much easier than the trained one (Rho-1, arXiv 2404.07965)."""
 
     reference_model: ModelSource = Field(
         description="Where the reference model lies, written like model.source; it must share the tokenizer."
@@ -16,7 +16,8 @@ class Selection(Block):
         default=0.6,
         gt=0,
         le=1,
-        description="Share of a step's tokens that is trained, above 0 to 1: those with the largest loss above the reference's.",
+        description="Share of a step's tokens that is trained, above 0 to 1: those with the largest loss above "
+        "the reference's.",
     )
 
 

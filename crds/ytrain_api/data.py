@@ -14,7 +14,8 @@ class DataSource(Block):
     """A file, a folder or a glob of records (.json .jsonl .csv .tsv .txt .parquet)."""
 
     source: DataUri = Field(
-        description="Where the records lie: configmap://name/key, pvc://claim/path, s3://bucket/prefix, hf://datasets/owner/name "
+        description="Where the records lie: configmap://name/key, pvc://claim/path, s3://bucket/prefix, "
+        "hf://datasets/owner/name "
         "or file:///path; a path may be a folder or a glob."
     )
     format: RecordFormat = Field(
@@ -36,15 +37,18 @@ class Data(Block):
     validation: Annotated[list[DataSource], ListType("atomic")] = Field(
         default_factory=list,
         max_length=64,
-        description="Sources of records that are never trained on; their loss is reported before, during and after training.",
+        description="Sources of records that are never trained on; their loss is reported before, during and "
+        "after training.",
     )
     system_prompt: Text | None = Field(
         default=None,
-        description="System message of records that carry none; it never replaces a record's own. Absent: no message is added.",
+        description="System message of records that carry none; it never replaces a record's own. Absent: no "
+        "message is added.",
     )
     chat_template: Text | None = Field(
         default=None,
-        description="Jinja text, or a source such as configmap://name/key, that replaces the tokenizer's chat template. "
+        description="Jinja text, or a source such as configmap://name/key, that replaces the tokenizer's chat "
+        "template. "
         "Absent: the tokenizer's own.",
     )
     chat_template_args: FreeForm = Field(
@@ -55,12 +59,14 @@ class Data(Block):
     )
     overlong: Overlong = Field(
         default="skip",
-        description="What happens to a longer sample: skip drops it, truncate cuts its end, split makes several samples of it "
+        description="What happens to a longer sample: skip drops it, truncate cuts its end, split makes several "
+        "samples of it "
         "(plain text only). Each is counted.",
     )
     packing: bool = Field(
         default=True,
-        description="Put several samples into one row. Samples never see each other and the result is the same; it is faster.",
+        description="Put several samples into one row. Samples never see each other and the result is the same; "
+        "it is faster.",
     )
     max_bad_fraction: float = Field(
         default=0.01,

@@ -1,4 +1,4 @@
-"""One thing that is wrong with a job file, and how it is written for a person: where, what value, what is allowed, what to do."""
+"""One fault of a job file, written for a person: where, which value, what is allowed, what to do."""
 
 import json
 from dataclasses import dataclass

@@ -86,7 +86,8 @@ class Spec(Block):
     output: Output = Field(default_factory=Output, description="Where the trained model goes.")
     storage: Storage | None = Field(
         default=None,
-        description="The work volume for checkpoints. Absent: a scratch volume that goes with the pod, for one worker only.",
+        description="The work volume for checkpoints. Absent: a scratch volume that goes with the pod, for one "
+        "worker only.",
     )
     image: Image | None = Field(
         default=None, description="The trainer's image. Absent: the one in the operator's settings."
@@ -108,12 +109,14 @@ class Spec(Block):
         ),
         Rule(
             "self.data.overlong != 'split' || has(self.cpt) || has(self.corpus)",
-            "split would make samples without their prompt; use skip or truncate here (split is for plain text, with cpt)",
+            "split would make samples without their prompt; use skip or truncate here (split is for plain text, "
+            "with cpt)",
             ".data.overlong",
         ),
         Rule(
             "!has(self.optimization.microBatchTokens) || self.optimization.microBatchTokens >= self.data.maxTokens",
-            "one forward pass must hold the longest sample; raise microBatchTokens to data.maxTokens, or lower data.maxTokens",
+            "one forward pass must hold the longest sample; raise microBatchTokens to data.maxTokens, or lower "
+            "data.maxTokens",
             ".optimization.microBatchTokens",
         ),
         Rule(
@@ -177,19 +180,18 @@ class Metadata(Block):
 
     name: str = Field(description="Name of the job, unique in its namespace; pods and folders are named after it.")
     namespace: Name | None = Field(default=None, description="Namespace of the job. Absent: the current one.")
-    labels: dict[str, str] = Field(default_factory=dict, description="Labels.")
-    annotations: dict[str, str] = Field(default_factory=dict, description="Annotations.")
-    uid: str | None = Field(default=None, description="Set by the API server.")
+    labels: dict[str, str] | None = Field(default=None, description="Labels.")
+    annotations: dict[str, str] | None = Field(default=None, description="Annotations.")
     generate_name: str | None = Field(default=None, description="Used by the API server when it made the name.")
+    uid: str | None = Field(default=None, description="Set by the API server.")
     resource_version: str | None = Field(default=None, description="Set by the API server.")
     generation: int | None = Field(default=None, description="Set by the API server; counts changes of the spec.")
     creation_timestamp: str | None = Field(default=None, description="Set by the API server.")
     deletion_timestamp: str | None = Field(default=None, description="Set by the API server.")
     deletion_grace_period_seconds: int | None = Field(default=None, description="Set by the API server.")
-    finalizers: list[str] = Field(default_factory=list, description="Set by other controllers.")
-    owner_references: list[FreeForm] = Field(default_factory=list, description="Objects that this job belongs to.")
-    managed_fields: list[FreeForm] = Field(default_factory=list, description="Set by the API server.")
-    self_link: str | None = Field(default=None, description="Set by old API servers.")
+    finalizers: list[str] | None = Field(default=None, description="Set by other controllers.")
+    owner_references: list[FreeForm] | None = Field(default=None, description="Objects that this job belongs to.")
+    managed_fields: list[FreeForm] | None = Field(default=None, description="Set by the API server.")
 
 
 class YTrainJob(Block):
@@ -198,13 +200,14 @@ class YTrainJob(Block):
     api_version: Literal["ytrain.io/v1alpha1"] = Field(description="ytrain.io/v1alpha1.")
     kind: Literal["YTrainJob"] = Field(description="YTrainJob.")
     metadata: Metadata = Field(description="Name, labels, annotations.")
-    spec: Spec = Field(description="What is wanted.")
+    spec: Spec = Field(description="What is wanted; exactly one of sft, cpt, rl, corpus chooses the method of the job.")
     status: Status | None = Field(default=None, description="What the operator last saw.")
 
     rules = (
         Rule(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$')",
-            "the name becomes part of pod and service names: at most 50 lower-case letters, digits and hyphens, a letter first",
+            "the name becomes part of pod and service names: at most 50 lower-case letters, digits and hyphens, "
+            "a letter first",
             ".metadata.name",
         ),
     )

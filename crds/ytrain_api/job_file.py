@@ -1,4 +1,4 @@
-"""Loads the file of `ytrain run`: one YTrainJob and, beside it, the ConfigMaps and Secrets that it names; writes jobs back.
+"""Reads the file of `ytrain run`: one YTrainJob and, beside it, the ConfigMaps and Secrets that it names.
 
 The same file goes to `kubectl apply`, so what is refused here is refused there.
 """
@@ -45,7 +45,9 @@ def load_job(path: str | Path) -> JobFile:
     jobs = [document for document in documents if _kind(document) == KIND]
     if len(jobs) != 1:
         lines.append(_wrong_count(path, documents, jobs))
-    job, config_maps, secrets = None, {}, {}
+    job: YTrainJob | None = None
+    config_maps: dict[str, dict[str, bytes]] = {}
+    secrets: dict[str, dict[str, bytes]] = {}
     for document in documents:
         findings: list[Finding] = []
         match _kind(document):
@@ -55,6 +57,7 @@ def load_job(path: str | Path) -> JobFile:
                 config_maps |= _contents(document.value, "data", "binaryData", findings)
             case "Secret":
                 secrets |= _contents(document.value, "stringData", "data", findings)
+        findings.sort(key=lambda finding: document.line(finding.path))
         lines += [f"{path}:{document.line(finding.path)}: {finding}" for finding in findings]
     if lines or job is None:
         raise SpecError("\n".join(lines))
@@ -70,7 +73,8 @@ def dump_job(job: YTrainJob) -> str:
 def config_digest(job: YTrainJob) -> str:
     """SHA-256 over what in the spec determines the trained weights, defaults filled in.
 
-    Where and how the job runs (workers, storage, policy, queue, suspend, image), what is measured and when it is saved do not count.
+    What does not count: where and how it runs (workers, storage, policy, queue, suspend, image), what is measured,
+    when it is saved.
     """
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(_RESULT))
     return "sha256:" + hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
@@ -104,12 +108,12 @@ def _wrong_count(path: str | Path, documents: list[Document], jobs: list[Documen
         return f"{path}: {len(jobs)} documents of kind {KIND} (lines {at}); a file holds exactly one, split it"
     if not documents:
         return f"{path}: empty; it should hold a {KIND} (apiVersion: {API_VERSION})"
-    kinds = ", ".join(str(_kind(document)) for document in documents)
+    kinds = ", ".join(str(_kind(document) or "a document without kind") for document in documents)
     return f"{path}: no document of kind {KIND} (found: {kinds}); add kind: {KIND} and apiVersion: {API_VERSION}"
 
 
 def _contents(value: dict[str, Any], plain: str, encoded: str, findings: list[Finding]) -> dict[str, dict[str, bytes]]:
-    """`{name: {key: bytes}}` of a ConfigMap or Secret whose `plain` block holds text and whose `encoded` block holds base64."""
+    """`{name: {key: bytes}}` of a ConfigMap or Secret: block `plain` holds text, block `encoded` holds base64."""
     metadata = value.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str):

@@ -58,7 +58,8 @@ class TokenLoss(Block):
         *(
             Rule(
                 f"!has(self.{kind}) || self.kind == '{kind}'",
-                f"{kind} holds the parameters of kind {kind} and would be ignored; set kind: {kind}, or remove the block",
+                f"{kind} holds the parameters of kind {kind} and would be ignored; set kind: {kind}, or remove "
+                f"the block",
                 f".{kind}",
             )
             for kind in ("nlirg", "eaft", "threshold")
@@ -73,7 +74,7 @@ class TokenLoss(Block):
     @model_validator(mode="before")
     @classmethod
     def _fill_parameters(cls, data: Any) -> Any:
-        """Give the chosen kind its default parameters, so that the dumped job shows them and code reads them in one place."""
+        """Give the chosen kind its default parameters: the dumped job shows them, code reads them in one place."""
         kind = data.get("kind", cls.model_fields["kind"].default) if isinstance(data, dict) else None
         if kind in ("nlirg", "eaft") and data.get(kind) is None:
             return {**data, kind: {}}

@@ -18,7 +18,8 @@ class Optimization(Block):
         default=None,
         gt=0,
         le=1,
-        description="Peak learning rate. Absent: 5e-6 for the full model; for LoRA it is derived from the model's width.",
+        description="Peak learning rate. Absent: 5e-6 for the full model; for LoRA it is derived from the "
+        "model's width.",
     )
     epochs: int = Field(default=3, ge=1, le=100_000, description="Times that the training data are seen.")
     max_steps: int | None = Field(
@@ -43,7 +44,8 @@ class Optimization(Block):
         default=None,
         ge=8,
         le=10_000_000,
-        description="Tokens of one forward pass on one device; sets memory and speed, not the result. Absent: data.maxTokens.",
+        description="Tokens of one forward pass on one device; sets memory and speed, not the result. Absent: "
+        "data.maxTokens.",
     )
     schedule: Schedule = Field(
         default="cosine",
@@ -90,7 +92,8 @@ class Deepspeed(Block):
         default=2,
         ge=0,
         le=3,
-        description="What is spread over the ranks: 0 nothing, 1 the optimizer's state, 2 gradients too, 3 the weights too.",
+        description="What is spread over the ranks: 0 nothing, 1 the optimizer's state, 2 gradients too, 3 the "
+        "weights too.",
     )
     offload: Offload = Field(
         default="none", description="What is kept in host memory: none, the optimizer's state, or parameters as well."

@@ -50,8 +50,10 @@ class BuiltinReward(Block):
     """A ready-made reward, mostly against the record's own answer."""
 
     kind: BuiltinRewardKind = Field(
-        description="exact: the answer equals the record's; regex: the answer matches pattern; numeric: the last number is the "
-        "record's within tolerance; jsonSchema: the answer is JSON that fits jsonSchema; length: at most maxTokens long."
+        description="exact: the answer equals the record's; regex: the answer matches pattern; numeric: the last "
+        "number is the "
+        "record's within tolerance; jsonSchema: the answer is JSON that fits jsonSchema; length: at most "
+        "maxTokens long."
     )
     pattern: Text | None = Field(
         default=None, description="RE2 pattern searched in the answer; needed by kind regex only."

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from ytrain_api.base import Block, FreeForm, Rule, Wording
+from ytrain_api.pod import PodTemplate
 from ytrain_api.units import AutoDuration, Duration, Quantity
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
@@ -53,8 +54,8 @@ class Launcher(Block):
     """The pod that coordinates the workers; it needs no device."""
 
     resources: FreeForm = Field(default_factory=dict, description="Requests and limits of the container, as in a Pod.")
-    template: FreeForm = Field(
-        default_factory=dict,
+    template: PodTemplate = Field(
+        default_factory=PodTemplate,
         description="Partial PodTemplateSpec, merged last: node selector, tolerations, annotations.",
     )
 
@@ -74,8 +75,8 @@ class Workers(Block):
         default_factory=dict,
         description="Requests and limits of the container, as in a Pod; devices are added to them.",
     )
-    template: FreeForm = Field(
-        default_factory=dict,
+    template: PodTemplate = Field(
+        default_factory=PodTemplate,
         description="Partial PodTemplateSpec, merged last: node selector, tolerations, annotations.",
     )
 
@@ -110,7 +111,8 @@ class Policy(Block):
     )
     ttl_deletes: TtlDeletes = Field(
         default="pods",
-        description="What goes after ttlAfterFinished: the pods, or the job too. A GitOps tool makes a deleted job again.",
+        description="What goes after ttlAfterFinished: the pods, or the job too. A GitOps tool makes a deleted "
+        "job again.",
     )
 
     rules = (

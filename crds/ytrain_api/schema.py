@@ -1,6 +1,6 @@
-"""The structural OpenAPI schema of a YTrainJob, made from the models: what the CRD holds and what rules and messages walk over.
+"""The structural OpenAPI schema of a YTrainJob, made from the models: the CRD holds it, rules and messages walk it.
 
-pydantic writes JSON Schema; Kubernetes takes a part of it without references and unions, which is what this module makes.
+pydantic writes JSON Schema; Kubernetes takes a part of it, without references and unions. This module makes that part.
 """
 
 import copy
@@ -55,7 +55,7 @@ def _structural(node: Schema, defs: dict[str, Schema]) -> Schema:
         result["items"] = _structural(node["items"], defs)
     if isinstance(node.get("additionalProperties"), dict):
         result["additionalProperties"] = _structural(node["additionalProperties"], defs)
-    elif node["type"] == "object" and "properties" not in node:
+    elif node.get("additionalProperties") is True:
         result["x-kubernetes-preserve-unknown-fields"] = True
     if "properties" in node:
         required = node.get("required", [])
@@ -68,7 +68,7 @@ def _structural(node: Schema, defs: dict[str, Schema]) -> Schema:
 
 
 def _property(node: Schema, defs: dict[str, Schema], *, required: bool) -> Schema:
-    """A field with its default. pydantic hides defaults that a factory makes: these are the empty list and the empty block."""
+    """A field with its default. pydantic hides those made by a factory: the empty list and the empty block."""
     result = _structural(node, defs)
     nullable = any(option.get("type") == "null" for option in node.get("anyOf", []))
     if not required and not nullable:
@@ -104,39 +104,3 @@ def with_defaults(schema: Schema, value: Any) -> Any:
         if name in filled:
             filled[name] = with_defaults(child, filled[name])
     return filled
-
-
-def allowed(schema: Schema) -> str:
-    """What a field takes, in words: `a whole number from 1 to 1024`, `one of skip, truncate, split`."""
-    if "enum" in schema:
-        return schema["enum"][0] if len(schema["enum"]) == 1 else "one of " + ", ".join(schema["enum"])
-    if "x-wording" in schema:
-        return str(schema["x-wording"])
-    kind = schema["type"]
-    if kind in ("integer", "number"):
-        return ("a whole number" if kind == "integer" else "a number") + _range(schema)
-    if kind == "array":
-        return f"a list ({allowed(schema['items'])})" + _count(schema)
-    if kind == "string":
-        return f"text of at most {schema['maxLength']} characters" if "maxLength" in schema else "text"
-    return {"boolean": "true or false", "object": "a block of fields"}[kind]
-
-
-def _range(schema: Schema) -> str:
-    low, high = schema.get("minimum"), schema.get("maximum")
-    above, below = schema.get("exclusiveMinimum", False), schema.get("exclusiveMaximum", False)
-    if low is not None and high is not None and not above and not below:
-        return f" from {low:g} to {high}" if isinstance(high, int) else f" from {low:g} to {high:g}"
-    parts = []
-    if low is not None:
-        parts.append(f"above {low:g}" if above else f"of at least {low:g}")
-    if high is not None:
-        parts.append(f"below {high:g}" if below else f"at most {high:g}")
-    return " " + " and ".join(parts) if parts else ""
-
-
-def _count(schema: Schema) -> str:
-    low, high = schema.get("minItems", 0), schema.get("maxItems")
-    if not high:
-        return ""
-    return f" with {low} to {high} entries" if low else f" with at most {high} entries"

@@ -11,7 +11,7 @@ Supervise = Literal["allAssistantTurns", "lastTurn"]
 
 
 class Window(Block):
-    """An optimizer step after every few answer tokens of a sample, so that weights are measured with near-current parameters."""
+    """A step after every few answer tokens of a sample: each token weight is measured with near-current parameters."""
 
     tokens: int = Field(ge=1, le=1_000_000, description="Answer tokens of a sample between two optimizer steps.")
 

@@ -51,9 +51,14 @@ class Progress(Block):
 class Change(Block):
     """One figure before training and now."""
 
-    name: str = Field(description="Name of the task or of the retention text.")
     before: float | None = Field(default=None, description="Before training.")
     after: float | None = Field(default=None, description="At the latest evaluation.")
+
+
+class NamedChange(Change):
+    """One figure of a task or of a retention text, before training and now."""
+
+    name: str = Field(description="Name of the task or of the retention text.")
 
 
 class EvaluationStatus(Block):
@@ -61,10 +66,10 @@ class EvaluationStatus(Block):
 
     step: int | None = Field(default=None, description="Step of the latest evaluation.")
     validation: Change | None = Field(default=None, description="Validation loss, nats per token.")
-    tasks: Annotated[list[Change], ListType("map", ("name",))] = Field(
+    tasks: Annotated[list[NamedChange], ListType("map", ("name",))] = Field(
         default_factory=list, description="Accuracy of each task, 0 to 1."
     )
-    retention: Annotated[list[Change], ListType("map", ("name",))] = Field(
+    retention: Annotated[list[NamedChange], ListType("map", ("name",))] = Field(
         default_factory=list, description="Loss of each retention text, nats per token."
     )
     kl_to_start: float | None = Field(default=None, description="KL(start || now) on training prompts, nats per token.")

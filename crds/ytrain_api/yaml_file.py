@@ -59,6 +59,7 @@ def read_documents(text: str) -> list[Document]:
     try:
         while loader.check_node():
             node = loader.get_node()
+            assert node is not None, "check_node said that there is a document"
             reader = _Reader(loader)
             value = reader.read(node, (), ())
             if value is not None:
