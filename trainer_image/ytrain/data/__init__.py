@@ -8,9 +8,12 @@ from ytrain.data.dataset import Sample, TokenDataset
 from ytrain.data.order import plan_epoch
 from ytrain.data.packing import pack
 from ytrain.data.preparation import DataSource, PreparedData, prepare
+from ytrain.data.preview import runs
+from ytrain.data.reading import SUFFIXES
 from ytrain.data.tokenising import TokenSettings
 
 __all__ = [
+    "SUFFIXES",
     "DataReport",
     "DataSource",
     "PreparedData",
@@ -21,4 +24,5 @@ __all__ = [
     "pack",
     "plan_epoch",
     "prepare",
+    "runs",
 ]

@@ -77,6 +77,16 @@ class ChatRenderer:
             return [Rendered(whole, tuple(self._span(prompt, text) for prompt, text in turns))]
         return [Rendered(text, (self._span(prompt, text),)) for prompt, text in turns]
 
+    def prompt(self, chat: Chat) -> str:
+        """What the model is given to write the chat's last turn, which must be the assistant's.
+
+        Raises:
+            Unusable: the last turn is somebody else's, nothing precedes it, or the template refuses the chat.
+        """
+        if chat.messages[-1]["role"] != "assistant":
+            raise Unusable("the last turn is not the assistant's")
+        return self._turn(chat, len(chat.messages))[0]
+
     def _turn(self, chat: Chat, end: int) -> tuple[str, str]:
         """The prompt of the assistant turn before `end`, and the prompt with the answer."""
         if end == 1:

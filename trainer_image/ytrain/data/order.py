@@ -31,7 +31,8 @@ def plan_epoch(
     """
     assert (batch_tokens is None) != (batch_sequences is None)
     sizes = np.asarray(lengths, dtype=np.int64)
-    order = np.random.default_rng([seed, epoch]).permutation(len(sizes))
+    # NumPy keeps the bits of a BitGenerator the same between its versions (NEP 19), not what Generator makes of them.
+    order = np.argsort(np.random.PCG64([seed, epoch]).random_raw(len(sizes)), kind="stable")
     if batch_sequences is not None:
         starts = range(batch_sequences, len(order), batch_sequences)
         return np.split(order, starts) if len(order) else []

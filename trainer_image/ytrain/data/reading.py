@@ -20,6 +20,9 @@ TEXT_BLOCK_CHARACTERS = 1 << 20
 """A text file is handed on in pieces of about this size, cut at line ends."""
 _JSON_BLOCK_CHARACTERS = 1 << 20
 _PARQUET_ROWS = 256
+_BUFFER_BYTES = 1 << 20
+_FIELD_CHARACTERS = 1 << 26
+"""Longest field of a table: a quote that is never closed would otherwise swallow the rest of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +50,19 @@ def read_records(path: Path, name: str) -> Iterator[RawRecord]:
 def _lines(path: Path, name: str) -> Iterator[str]:
     """Decoded lines with their line ends. A byte-order mark is dropped."""
     offset = 0
-    with path.open("rb") as file:
+    with path.open("rb", buffering=_BUFFER_BYTES) as file:
         for number, raw in enumerate(file, start=1):
-            if number == 1:
-                if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-                    raise DataError(f"{name}:1: the file is UTF-16, not UTF-8. {_convert(name, 'UTF-16')}")
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            start, offset = offset, offset + len(raw)
+            if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise DataError(f"{name}:1: the file is UTF-16, not UTF-8. {_convert(name, 'UTF-16')}")
             try:
-                yield raw.decode()
+                yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                byte = raw[error.start]
+                at = len(raw) - len(error.object) + error.start  # error.object lacks the byte-order mark
                 raise DataError(
-                    f"{name}:{number}: the file is not UTF-8: byte 0x{byte:02x} at offset {offset + error.start} of the"
-                    f" file. {_convert(name, 'WINDOWS-1252')}"
+                    f"{name}:{number}: the file is not UTF-8: byte 0x{raw[at]:02x} at offset {start + at} of the file."
+                    f" {_convert(name, 'WINDOWS-1252')}"
                 ) from error
-            offset = file.tell()
 
 
 def _convert(name: str, encoding: str) -> str:
@@ -71,7 +72,7 @@ def _convert(name: str, encoding: str) -> str:
 
 def _decode_line(number: int, line: str) -> RawRecord:
     try:
-        return RawRecord(number, json.loads(line))
+        return RawRecord(number, json.loads(line.rstrip()))
     except json.JSONDecodeError as error:
         return RawRecord(number, fault=f"{error.msg} at column {error.colno}")
     except RecursionError:
@@ -86,20 +87,20 @@ def _read_jsonl(path: Path, name: str) -> Iterator[RawRecord]:
 
 def _read_json(path: Path, name: str) -> Iterator[RawRecord]:
     """Streams an array. An object is one record, or holds the array under `data`, or is the first of JSON lines."""
-    first = next((line.lstrip()[0] for line in _lines(path, name) if not line.isspace()), None)
-    if first == "[":
+    filled = (line for line in _lines(path, name) if not line.isspace())
+    first = next(filled, "")
+    if first.lstrip().startswith("["):
         yield from _read_array(path, name)
         return
-    if first is None:
-        return
-    text = "".join(_lines(path, name))
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data":
-            raise DataError(f"{name}:{error.lineno}: broken JSON: {error.msg}") from error
+    if next(filled, None) is not None and _decode_line(1, first).fault is None:
         yield from _read_jsonl(path, name)
         return
+    if not first:
+        return
+    try:
+        value = json.loads("".join(_lines(path, name)))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{name}:{error.lineno}: broken JSON: {error.msg}") from error
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         for number, record in enumerate(value["data"], start=1):
             yield RawRecord(number, record)
@@ -178,7 +179,7 @@ def _element(cursor: _Cursor, decoder: json.JSONDecoder, name: str) -> Any:
 
 
 def _read_table(path: Path, name: str, dialect: str) -> Iterator[RawRecord]:
-    csv.field_size_limit(1 << 30)
+    csv.field_size_limit(_FIELD_CHARACTERS)
     rows = csv.reader(_lines(path, name), dialect=dialect, strict=True)
     start = 1
     header: list[str] | None = None
@@ -195,6 +196,8 @@ def _read_table(path: Path, name: str, dialect: str) -> Iterator[RawRecord]:
             continue
         if header is None:
             header = [column.strip() for column in row]
+            if len(set(header)) < len(header):
+                raise DataError(f"{name}:{start}: the header names a column twice: {', '.join(header)}. Rename one.")
         elif len(row) != len(header):
             yield RawRecord(start, fault=f"{len(row)} fields where the header has {len(header)}")
         else:

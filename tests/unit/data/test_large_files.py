@@ -1,0 +1,48 @@
+"""A file of 1 GB is read, digested and tokenised in flat memory."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+pytestmark = pytest.mark.unit
+
+MEASURE = """
+import json, resource, sys
+from pathlib import Path
+from transformers import AutoTokenizer
+from ytrain.data import DataSource, TokenSettings, prepare
+folder = Path(sys.argv[1])
+tokenizer = AutoTokenizer.from_pretrained(folder)
+def run(name):
+    source = DataSource(((name, folder / name),))
+    return prepare([source], tokenizer, TokenSettings(max_tokens=100), folder / "cache").report.used
+run("small.jsonl")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+used = run("large.jsonl")
+print(json.dumps({"used": used, "grown": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before}))
+"""
+
+
+def test_memory_stays_flat_over_a_gigabyte(
+    tmp_path: Path, make_tokenizer: Callable[[str | None], PreTrainedTokenizerFast]
+) -> None:
+    make_tokenizer("smollm2").save_pretrained(tmp_path)
+    line = json.dumps({"prompt": "Hi there", "response": "Hello", "scan": "0" * (1 << 20)}) + "\n"
+    (tmp_path / "small.jsonl").write_text(line * 3)
+    large = tmp_path / "large.jsonl"
+    with large.open("w") as file:
+        for _ in range(1024):
+            file.write(line)
+    try:
+        assert large.stat().st_size > 1 << 30
+        command = [sys.executable, "-c", MEASURE, str(tmp_path)]
+        measured = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    finally:
+        large.unlink()
+    assert measured["used"] == 1024
+    assert measured["grown"] < 64 << 10  # KiB

@@ -1,0 +1,145 @@
+"""Each record's format is told by its own keys; what cannot be used says why."""
+
+from typing import Any
+
+import pytest
+
+from ytrain.data.formats import FORMATS, RecordKind, normalise
+from ytrain.data.records import Chat, Text, Unusable
+
+pytestmark = pytest.mark.unit
+
+
+def _chat(*turns: tuple[str, str]) -> Chat:
+    return Chat(tuple({"role": role, "content": content} for role, content in turns))
+
+
+QA = _chat(("user", "q"), ("assistant", "a"))
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, QA),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, QA),
+        ({"conversation": [{"role": "user", "content": "q"}, {"role": "bot", "content": "a"}]}, QA),
+        ({"instruction": "q", "input": "", "output": "a"}, QA),
+        ({"instruction": "q", "output": "a", "ID": 7}, QA),
+        ({"instruction": "q", "input": "more", "output": "a"}, _chat(("user", "q\nmore"), ("assistant", "a"))),
+        ({"instruction": "", "input": "q", "output": "a"}, QA),
+        ({"prompt": "q", "response": "a"}, QA),
+        ({"prompt": "q", "completion": "a"}, QA),
+        (
+            {"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]},
+            QA,
+        ),
+        ({"question": "q", "answer": "a"}, QA),
+        ({"question": "2+2", "answer": 4}, _chat(("user", "2+2"), ("assistant", "4"))),
+        ({"history": [["q", "a"]]}, QA),
+        (
+            {"history": [["q", "a"]], "instruction": "r", "output": "b"},
+            _chat(("user", "q"), ("assistant", "a"), ("user", "r"), ("assistant", "b")),
+        ),
+        ({"system": "s", "prompt": "q", "response": "a"}, _chat(("system", "s"), ("user", "q"), ("assistant", "a"))),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "gpt", "value": "a"}]},
+            QA,
+        ),
+        ({"text": "t"}, Text("t")),
+        ({"output": "t", "ID": 1}, Text("t")),
+        ({"instruction": "", "input": None, "output": "t"}, Text("t")),
+        # Columnar files give every record the keys of all.
+        ({"messages": None, "instruction": None, "question": "q", "answer": "a"}, QA),
+        ({"instruction": "", "output": "", "question": "q", "answer": "a"}, QA),
+        (Text("t", ends=False), Text("t", ends=False)),
+    ],
+)
+def test_the_format_is_told_by_the_keys(record: object, expected: object) -> None:
+    assert normalise(record) == expected
+
+
+def test_tool_calls_and_other_entries_of_a_turn_are_kept() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}], "reasoning_content": "r"}
+    answer = {"role": "tool", "content": "5", "tool_call_id": "1", "name": None}
+    tools = [{"type": "function"}]
+    record = {"messages": [{"role": "user", "content": "q"}, call, answer], "tools": tools}
+    assert normalise(record) == Chat(
+        (
+            {"role": "user", "content": "q"},
+            {**call, "content": ""},
+            {"role": "tool", "content": "5", "tool_call_id": "1"},
+        ),
+        tuple(tools),
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "system"),
+    [
+        ({"prompt": "q", "response": "a"}, "default"),
+        ({"prompt": "q", "response": "a", "system": ""}, "default"),
+        ({"prompt": "q", "response": "a", "system": "own"}, "own"),
+        ({"messages": [{"role": "system", "content": "own"}, *QA.messages]}, "own"),
+        ({"messages": [{"role": "system", "content": "own"}, *QA.messages], "system": "other"}, "own"),
+    ],
+)
+def test_the_system_prompt_never_replaces_a_records_own(record: dict[str, Any], system: str) -> None:
+    chat = normalise(record, system_prompt="default")
+    assert isinstance(chat, Chat)
+    assert [turn["content"] for turn in chat.messages] == [system, "q", "a"]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ([1, 2], "not an object with keys: found list"),
+        ({"a": 1, "b": 2}, "no known format: keys a, b"),
+        ({}, r"no known format: keys \(none\)"),
+        ({"instruction": "q"}, "no known format: keys instruction"),
+        ({"question": "q", "answer": "  "}, "empty answer: answer"),
+        ({"instruction": "q", "output": ""}, "empty answer: output"),
+        ({"prompt": " ", "response": "a"}, "empty prompt: prompt"),
+        ({"prompt": "q", "response": {"x": 1}}, "response is not text: found dict"),
+        ({"prompt": "q", "response": True}, "response is not text: found bool"),
+        ({"text": " "}, "empty text: text"),
+        ({"messages": "q"}, "messages is not a list of turns"),
+        ({"messages": []}, "no assistant turn"),
+        ({"messages": [{"role": "user", "content": "q"}]}, "no assistant turn"),
+        ({"messages": [{"role": "usr", "content": "q"}]}, r"unknown role: messages\[0\] has role 'usr'; known: system"),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant"}]}, r"empty answer: messages\[1\]"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "a turn's content is not text"),
+        ({"history": [["q"]]}, "history is not a list of"),
+        ({"history": []}, "no assistant turn"),
+        ({"prompt": "q", "response": "a", "tools": "f"}, "tools is not a list"),
+    ],
+)
+def test_an_unusable_record_says_why(record: object, reason: str) -> None:
+    with pytest.raises(Unusable, match=reason):
+        normalise(record)
+
+
+@pytest.mark.parametrize(
+    ("kind", "record", "reason"),
+    [
+        ("chat", {"text": "t"}, "plain text among chats: keys text; set format: text"),
+        ("chat", {"output": "t"}, "plain text among chats"),
+        ("chat", Text("t"), "plain text among chats: a .txt file"),
+        ("text", {"prompt": "q", "response": "a"}, "a chat among plain texts"),
+    ],
+)
+def test_a_method_gets_only_what_it_trains_on(kind: RecordKind, record: object, reason: str) -> None:
+    with pytest.raises(Unusable, match=reason):
+        normalise(record, kind=kind)
+
+
+def test_an_explicit_format_is_the_users_word() -> None:
+    record = {"prompt": "q", "response": "a", "text": "t"}
+    assert normalise(record, kind="chat", format="text") == Text("t")
+    assert normalise(record, kind="text", format="promptResponse") == QA
+    assert normalise(Text("t"), kind="chat", format="text") == Text("t")
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_a_record_without_the_keys_of_an_explicit_format(format: str) -> None:
+    with pytest.raises(Unusable):
+        normalise({"x": 1}, format=format)
