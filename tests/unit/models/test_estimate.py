@@ -67,7 +67,7 @@ def test_a_trace_without_data_equals_the_measurement_with_data(config: Pretraine
 
 @pytest.mark.parametrize("batch", BATCHES, ids=named)
 def test_activations_are_what_autograd_keeps(batch: MicroBatch) -> None:
-    """Within 4 hidden states: the last one, its selected rows and the rotary tables are alive, though not kept for it."""
+    """Within 4 hidden states: the last one, its selected rows and the rotary tables live, but not for autograd."""
     traced, counted = measure_step(build_model(LLAMA, batch), batch).saved_bytes, saved_bytes(LLAMA, batch)
     few = 4 * batch.tokens * LLAMA.hidden_size * 4
     assert counted - few <= traced <= counted + few

@@ -38,8 +38,8 @@ def bucketed(points: Iterable[tuple[float, float | None]], limit: int) -> list[B
 
 def ticks(low: float, high: float, wanted: int) -> list[float]:
     """About `wanted` round numbers (1, 2, 2.5 or 5 times a power of ten apart) that reach over [low, high]."""
-    if high <= low:
-        spread = abs(low) or 1.0
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-30):  # one value, as far as a label can tell
+        spread = abs(low) if abs(low) > 1e-30 else 1.0
         low, high = low - spread / 2, high + spread / 2
     rough = (high - low) / max(1, wanted - 1)
     magnitude = 10.0 ** math.floor(math.log10(rough))
