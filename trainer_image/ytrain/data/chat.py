@@ -60,10 +60,9 @@ class ChatRenderer:
 
         Thinking templates drop the reasoning of earlier turns, so that the turn as it was generated is not part of the
         whole conversation's rendering. Such a chat becomes one text for each supervised turn, each as at inference.
-        What follows the last supervised turn is left out: it holds nothing to learn.
 
         White space that the template writes after an answer's closing special token is not supervised: generation
-        stops at that token and never writes it.
+        stops at that token and never writes it. What follows the last supervised character is left out.
 
         Raises:
             Unusable: the template refuses the chat, or its generation prompt does not begin the answer.
@@ -74,8 +73,8 @@ class ChatRenderer:
         turns = [self._turn(chat, end) for end in ends]
         whole = turns[-1][1]
         if all(whole.startswith(text) for _, text in turns):
-            return [Rendered(whole, tuple(self._span(prompt, text) for prompt, text in turns))]
-        return [Rendered(text, (self._span(prompt, text),)) for prompt, text in turns]
+            return [_learned(whole, [self._span(prompt, text) for prompt, text in turns])]
+        return [_learned(text, [self._span(prompt, text)]) for prompt, text in turns]
 
     def prompt(self, chat: Chat) -> str:
         """What the model is given to write the chat's last turn, which must be the assistant's.
@@ -123,6 +122,11 @@ class ChatRenderer:
         closed = text.rstrip()
         end = len(closed) if closed.endswith(self._marks) and len(closed) > len(prompt) else len(text)
         return len(prompt), end
+
+
+def _learned(text: str, spans: Sequence[tuple[int, int]]) -> Rendered:
+    """The text up to its last supervised character: no label depends on what follows."""
+    return Rendered(text[: spans[-1][1]], tuple(spans))
 
 
 def render_text(record: Text, beginning: str, end: str) -> Rendered:

@@ -1,0 +1,67 @@
+"""`ytrain run`: train from a job file on this machine."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from ytrain_api import load_job
+from ytrain_api.errors import Preempted, SpecError
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="The job file: a YTrainJob, with its ConfigMaps and Secrets beside it.")],
+    workdir: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]", show_default=False)] = None,
+    claim: Annotated[list[str] | None, typer.Option(help="NAME=DIR: the folder that stands for a volume claim; repeatable.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")] = "auto",
+    resume: Annotated[Literal["auto", "never"], typer.Option(help="Go on with the run in the work folder, or refuse to.")] = "auto",
+    cache: Annotated[Path | None, typer.Option(help="Folder of tokenised data.  [default: ~/.cache/ytrain]", envvar="YTRAIN_CACHE", show_default=False)] = None,
+) -> None:
+    """Train from a job file on this machine; stopped at any point, the same command goes on."""
+    console = Console(soft_wrap=True)
+    job_file = load_job(file)
+    claims = parse_claims(claim or [])
+    console.print(f"[bold]{escape(job_file.job.metadata.name)}[/]: preparing")
+    # After the job file is checked: torch and transformers take seconds to import.
+    from ytrain.methods.sft import RunOptions, train
+    from ytrain.report.live import open_progress
+    from ytrain.report.summary import print_summary
+    from ytrain.training.run_folder import RunFolder
+    from ytrain.training.stop import stop_on_signals
+
+    folder = RunFolder(workdir or Path("runs") / job_file.job.metadata.name)
+    options = RunOptions(folder=folder, claims=claims, device=device, resume=resume, cache=cache_folder(cache))
+    progress = open_progress(console)
+    try:
+        with folder.claimed(), stop_on_signals(progress.note) as stop:
+            train(job_file, file.resolve().parent, options, progress, stop)
+    except Preempted as preempted:
+        progress.close()
+        raise Preempted(f"{preempted}; the checkpoint is in {folder.checkpoints}. Run the same command to go on") from None
+    finally:
+        progress.close()
+    print_summary(folder.path, console)
+
+
+def parse_claims(claims: list[str]) -> dict[str, Path]:
+    """`NAME=DIR` options as a table.
+
+    Raises:
+        SpecError: not of this form, or no such folder.
+    """
+    table = {}
+    for text in claims:
+        name, separator, folder = text.partition("=")
+        if not separator or not name or not folder:
+            raise SpecError(f"--claim {text}: write it as NAME=DIR, such as --claim models=./models")
+        if not Path(folder).is_dir():
+            raise SpecError(f"--claim {text}: {folder} is not a folder; make it, or name another")
+        table[name] = Path(folder)
+    return table
+
+
+def cache_folder(given: Path | None) -> Path:
+    """Where tokenised data are kept."""
+    return given or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ytrain"

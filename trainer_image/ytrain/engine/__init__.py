@@ -1,0 +1,1 @@
+"""Engines: how gradients become weight updates. One interface; plain torch behind it."""

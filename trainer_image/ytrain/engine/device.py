@@ -1,0 +1,61 @@
+"""Which device computes, and in which number type."""
+
+import resource
+import sys
+from pathlib import Path
+from typing import Literal
+
+import torch
+from ytrain_api.errors import SpecError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+PrecisionName = Literal["auto", "bfloat16", "float32"]
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """The device of that name; `auto` takes a GPU if there is one.
+
+    Raises:
+        SpecError: the device is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available[name]:
+        there = ", ".join(kind for kind, is_there in available.items() if is_there)
+        raise SpecError(f"--device {name}: this machine has none that torch can use; available: {there}")
+    return torch.device(name)
+
+
+def choose_precision(name: PrecisionName, device: torch.device) -> torch.dtype:
+    """The compute type; `auto` is bfloat16 where the device computes it fast, else float32.
+
+    On a CPU without bfloat16 instructions bfloat16 is several times slower than float32.
+    """
+    if name == "auto":
+        return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
+
+
+def _fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        flags = Path("/proc/cpuinfo")
+        return flags.is_file() and "avx512_bf16" in flags.read_text()
+    return False
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for the report."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most memory held so far: the GPU's as torch allocated it, or the process's resident set on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,82 @@
+"""Tasks answered by generating: the share of questions that the model answers exactly, greedily decoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from ytrain.models.language_model import LanguageModel
+
+BATCH = 32
+EXAMPLES = 12
+"""Questions whose answers are kept for the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A prompt as the chat template renders it (ending where the answer begins) and the expected answer."""
+
+    prompt: str
+    shown: str
+    """The last message of the prompt, for the report."""
+    expected: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Questions of one entry of `evaluation.tasks`."""
+
+    name: str
+    questions: Sequence[Question]
+    max_new_tokens: int
+
+
+def exact_match(model: LanguageModel, tokenizer: PreTrainedTokenizerFast, task: Task, *, stop_ids: Sequence[int]) -> dict[str, Any]:
+    """The `tasks` entry of an evaluation: answers equal to the expected text, white space at the ends aside."""
+    # Similar lengths together, so that little of a batch is padding.
+    order = sorted(range(len(task.questions)), key=lambda i: len(task.questions[i].prompt))
+    answers = [""] * len(order)
+    for begin in range(0, len(order), BATCH):
+        batch = order[begin : begin + BATCH]
+        prompts = [task.questions[i].prompt for i in batch]
+        for i, answer in zip(batch, _generate(model, tokenizer, prompts, task.max_new_tokens, stop_ids), strict=True):
+            answers[i] = answer
+    right = [a.strip() == q.expected.strip() for a, q in zip(answers, task.questions, strict=True)]
+    return {
+        "name": task.name,
+        "metric": "exactMatch",
+        "accuracy": sum(right) / len(right),
+        "correct": sum(right),
+        "samples": len(right),
+        "examples": [
+            {"prompt": q.shown, "expected": q.expected, "answer": a, "correct": r}
+            for q, a, r in list(zip(task.questions, answers, right, strict=True))[:EXAMPLES]
+        ],
+    }
+
+
+def _generate(
+    model: LanguageModel, tokenizer: PreTrainedTokenizerFast, prompts: list[str], max_new_tokens: int, stop_ids: Sequence[int]
+) -> list[str]:
+    encoded = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+    width = max(len(ids) for ids in encoded)
+    input_ids = torch.full((len(encoded), width), stop_ids[0])  # padding stands left, masked out
+    mask = torch.zeros_like(input_ids)
+    for i, ids in enumerate(encoded):
+        input_ids[i, width - len(ids) :] = torch.tensor(ids)
+        mask[i, width - len(ids) :] = 1
+    with model.generating() as module:
+        output: Any = module.generate(  # type: ignore[operator]
+            input_ids=input_ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            eos_token_id=list(stop_ids),
+            pad_token_id=stop_ids[0],
+        )
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in output[:, width:].tolist()]

@@ -1,0 +1,24 @@
+"""Refuses by name what the contract knows and this version cannot do yet: nothing is ignored in silence."""
+
+from ytrain_api import YTrainJob
+from ytrain_api.errors import SpecError
+
+
+def check_available(job: YTrainJob) -> None:
+    """Raises:
+    SpecError: one line for each thing that is asked for and not available, or that keeps the job from running here.
+    """
+    spec = job.spec
+    method = next(name for name in ("sft", "cpt", "rl", "corpus") if getattr(spec, name) is not None)
+    findings = []
+    if spec.suspend:
+        findings.append("spec.suspend: true: the job is not to run; set it to false")
+    if method != "sft":
+        findings.append(f"spec.{method}: not available in this version; available: sft")
+    if spec.deepspeed is not None:
+        findings.append("spec.deepspeed: not available in this version; remove the block to train in one process")
+    target = spec.output.target
+    if target is not None and target.startswith("s3://"):
+        findings.append(f"spec.output.target: {target}: s3:// is not available in this version; use pvc:// or file://")
+    if findings:
+        raise SpecError("\n".join(findings))

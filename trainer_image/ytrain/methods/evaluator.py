@@ -1,0 +1,84 @@
+"""The evaluation of a run as evaluation.json records it: before, during and after training, the same measures."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ytrain_api.job import Spec
+
+from ytrain.evaluation.losses import PerToken, kl_to_start, mean_loss
+from ytrain.evaluation.tasks import exact_match
+from ytrain.methods.inputs import Inputs
+from ytrain.methods.setup import row_tokens
+from ytrain.models.language_model import HiddenStates, LanguageModel
+from ytrain.training.run_folder import RunFolder, read_json, write_json
+
+KL_SAMPLES = 32
+"""Training samples on which the distance to the start is measured."""
+
+
+class Evaluator:
+    """Measures a model and keeps the record in the run folder."""
+
+    def __init__(
+        self, spec: Spec, inputs: Inputs, model: LanguageModel, start: Callable[[], HiddenStates], folder: RunFolder
+    ) -> None:
+        self._spec = spec
+        self._inputs = inputs
+        self._model = model
+        self._start = start
+        self._folder = folder
+        self._rows: dict[str, Any] = {"row_tokens": row_tokens(spec), "packing": spec.data.packing}
+
+    def before(self) -> None:
+        """Measure the start, unless a run that is resumed has done so."""
+        if not self._folder.evaluation.is_file():
+            self._write(before=self._measure(0), history=[])
+
+    def during(self, step: int) -> None:
+        """Measure at a step in the middle; a step measured before a resume is replaced."""
+        record = read_json(self._folder.evaluation)
+        history = [entry for entry in record["history"] if entry["step"] < step]
+        self._write(before=record["before"], history=[*history, self._measure(step)])
+
+    def after(self, step: int) -> None:
+        """Measure the end."""
+        record = read_json(self._folder.evaluation)
+        self._write(before=record["before"], history=record["history"], after=self._measure(step))
+
+    def _write(self, **record: Any) -> None:
+        write_json(self._folder.evaluation, record)
+
+    def _measure(self, step: int) -> dict[str, Any]:
+        model, inputs = self._model, self._inputs
+        stop_ids = stop_tokens(inputs)
+        return {
+            "step": step,
+            "validation": _entry("loss", mean_loss(model, inputs.validation.dataset, **self._rows))
+            if inputs.validation
+            else None,
+            "retention": [
+                {"name": name, **_entry("loss", mean_loss(model, data.dataset, **self._rows))}
+                for name, data in inputs.retention.items()
+            ],
+            "tasks": [exact_match(model, inputs.tokenizer, task, stop_ids=stop_ids) for task in inputs.tasks],
+            "klToStart": _entry("value", self._drift() if step else PerToken(0.0, 0)),
+        }
+
+    def _drift(self) -> PerToken:
+        dataset = self._inputs.train.dataset
+        chosen = np.random.default_rng(self._spec.optimization.seed).permutation(len(dataset))[:KL_SAMPLES]
+        return kl_to_start(self._model, self._start(), dataset, chosen.tolist(), **self._rows)
+
+
+def stop_tokens(inputs: Inputs) -> list[int]:
+    """Tokens that end an answer: the tokenizer's end of sequence, and what the chat template closes a turn with."""
+    tokenizer, dataset = inputs.tokenizer, inputs.train.dataset
+    closing = {int(dataset[i].input_ids[np.flatnonzero(dataset[i].supervised)[-1]]) for i in range(min(8, len(dataset)))}
+    special = closing & {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    end = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
+    return sorted(special | end)
+
+
+def _entry(key: str, mean: PerToken) -> dict[str, Any]:
+    return {key: mean.value, "tokens": mean.tokens}

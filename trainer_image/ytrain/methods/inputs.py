@@ -1,0 +1,171 @@
+"""What a job names, brought to this machine: the model's folder, its tokenizer, and the tokenised data sets."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+from ytrain_api import JobFile
+from ytrain_api.errors import DataError
+
+from ytrain.data.chat import ChatRenderer
+from ytrain.data.formats import normalise
+from ytrain.data.preparation import DataSource, PreparedData, prepare
+from ytrain.data.reading import SUFFIXES, read_records
+from ytrain.data.records import Chat, Unusable
+from ytrain.data.tokenising import TokenSettings
+from ytrain.evaluation.tasks import Question, Task
+from ytrain.models.load import load_tokenizer
+from ytrain.sources import DataFiles, Resolved, Sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Everything that a run reads, checked and at hand."""
+
+    sources: Sources
+    model: Resolved
+    adapter: Resolved | None
+    teacher: Resolved | None
+    tokenizer: PreTrainedTokenizerFast
+    train: PreparedData
+    validation: PreparedData | None
+    retention: Mapping[str, PreparedData]
+    tasks: Sequence[Task]
+    ignored_files: Sequence[str]
+
+
+def apply_secrets(job_file: JobFile) -> None:
+    """Put the Secrets that the job names, and that lie beside it, into the environment; what is set already stays."""
+    for name in job_file.job.spec.secrets:
+        for key, value in job_file.secrets.get(name, {}).items():
+            os.environ.setdefault(key, value.decode())
+
+
+def load_inputs(job_file: JobFile, sources: Sources, *, cache: Path, skipped: Path | None) -> Inputs:
+    """Resolve, read and tokenise.
+
+    Args:
+        cache: folder of tokenised data, shared by runs.
+        skipped: file for the training records that are left out.
+
+    Raises:
+        SpecError: a source or the tokenizer is wrong.
+        DataError: the data cannot be used.
+        TransientError: the Hub cannot be reached.
+    """
+    spec = job_file.job.spec
+    assert spec.sft is not None
+    model = sources.resolve(spec.model.source)
+    tokenizer = load_tokenizer(model.path)
+    settings = TokenSettings(
+        max_tokens=spec.data.max_tokens,
+        kind="chat",
+        overlong=spec.data.overlong,
+        supervise=spec.sft.supervise,
+        system_prompt=spec.data.system_prompt,
+        chat_template=_template(spec.data.chat_template, sources),
+        chat_template_args=spec.data.chat_template_args,
+    )
+    if settings.chat_template is not None:
+        tokenizer.chat_template = settings.chat_template  # so that the output carries the one it was trained with
+    ignored: list[str] = []
+
+    def files(uri: str, format: str = "auto", repeat: int = 1) -> DataSource:
+        found: DataFiles = sources.files(uri, SUFFIXES)
+        ignored.extend(found.ignored)
+        return DataSource(files=found.files, format=format, repeat=repeat)
+
+    def data(entries: Sequence[DataSource], where: str, skipped: Path | None = None, kind: str = "chat") -> PreparedData:
+        return prepare(
+            entries,
+            tokenizer,
+            settings if kind == "chat" else _any_kind(settings),
+            cache,
+            max_bad_fraction=spec.data.max_bad_fraction,
+            where=where,
+            skipped=skipped,
+        )
+
+    train, validation = (
+        [files(entry.source, entry.format, entry.repeat) for entry in entries]
+        for entries in (spec.data.train, spec.data.validation)
+    )
+    lora = spec.model.lora
+    renderer = ChatRenderer(tokenizer, None, spec.data.chat_template_args)
+    return Inputs(
+        sources=sources,
+        model=model,
+        adapter=sources.resolve(lora.start_from) if lora and lora.start_from else None,
+        teacher=sources.resolve(spec.sft.teacher.source) if spec.sft.teacher else None,
+        tokenizer=tokenizer,
+        train=data(train, "spec.data.train", skipped),
+        validation=data(validation, "spec.data.validation") if validation else None,
+        retention={
+            entry.name: data([files(entry.source)], f"spec.evaluation.retention[{entry.name}]", kind="any")
+            for entry in spec.evaluation.retention
+        },
+        tasks=[
+            Task(
+                name=entry.name,
+                questions=_questions(
+                    files(entry.source),
+                    renderer,
+                    spec.data.system_prompt,
+                    samples=entry.samples,
+                    seed=spec.optimization.seed,
+                ),
+                max_new_tokens=entry.max_new_tokens,
+            )
+            for entry in spec.evaluation.tasks
+        ],
+        ignored_files=ignored,
+    )
+
+
+def _any_kind(settings: TokenSettings) -> TokenSettings:
+    """Retention holds texts or chats, and what is too long is measured in parts."""
+    return replace(settings, kind="any", overlong="split")
+
+
+def _template(text: str | None, sources: Sources) -> str | None:
+    """The template itself, where the job gives it by a source."""
+    if text is None or "{" in text or "://" not in text:
+        return text
+    return sources.resolve(text).path.read_text(encoding="utf-8")
+
+
+def _questions(
+    source: DataSource, renderer: ChatRenderer, system_prompt: str | None, *, samples: int, seed: int
+) -> list[Question]:
+    """The first `samples` of the shuffled records; the last assistant turn of each is the expected answer.
+
+    Raises:
+        DataError: a record that asks nothing: an evaluation must not shrink in silence.
+    """
+    questions = []
+    for name, path in source.files:
+        for raw in read_records(path, name):
+            try:
+                if raw.fault is not None:
+                    raise Unusable("cannot be decoded", raw.fault)
+                chat = normalise(raw.value, kind="chat", format=source.format, system_prompt=system_prompt)
+                assert isinstance(chat, Chat)
+                questions.append(
+                    Question(
+                        prompt=renderer.prompt(chat),
+                        shown=chat.messages[-2]["content"],
+                        expected=chat.messages[-1]["content"],
+                    )
+                )
+            except Unusable as fault:
+                raise DataError(
+                    f"{name}:{raw.line}: {fault}; an evaluation task needs a question and its answer in each record"
+                ) from fault
+    if not questions:
+        names = ", ".join(name for name, _ in source.files)
+        raise DataError(f"{names}: no record in it; an evaluation task needs questions and their answers")
+    order = np.random.default_rng(seed).permutation(len(questions))
+    return [questions[i] for i in order[:samples]]

@@ -1,0 +1,149 @@
+"""From the job's words to the objects that train: token weights, model with or without adapter, start, teacher, plan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from ytrain_api.job import Spec
+from ytrain_api.loss import TokenLoss
+from ytrain_api.errors import SpecError
+
+from ytrain.data.dataset import TokenDataset
+from ytrain.engine.base import OptimizerSettings
+from ytrain.engine.torch_engine import TorchEngine
+from ytrain.methods.inputs import Inputs
+from ytrain.models.language_model import FrozenModel, HiddenStates, LanguageModel, StartModel
+from ytrain.models.load import load_language_model
+from ytrain.models.lora import add_adapter, continue_adapter, default_learning_rate
+from ytrain.objective import weights
+from ytrain.objective.head import Objective
+from ytrain.training.plan import Plan
+
+FULL_LEARNING_RATE = 5e-6
+
+
+def weight_function(loss: TokenLoss) -> weights.WeightFunction:
+    """The token weight that `spec.sft.loss` describes."""
+    match loss.kind:
+        case "nlirg":
+            assert loss.nlirg is not None
+            return weights.nlirg(**loss.nlirg.model_dump())
+        case "eaft":
+            assert loss.eaft is not None
+            return weights.eaft(exponent=loss.eaft.exponent)
+        case "threshold":
+            assert loss.threshold is not None
+            return weights.threshold(limit=loss.threshold.limit)
+        case "dft":
+            return weights.dft()
+        case "crossEntropy":
+            return weights.cross_entropy()
+
+
+def objective(spec: Spec) -> Objective:
+    """What an sft job minimises."""
+    assert spec.sft is not None
+    return Objective(
+        weigh=weight_function(spec.sft.loss),
+        rescale=spec.sft.loss.rescale,
+        anchor_weight=spec.sft.base_anchor.weight if spec.sft.base_anchor else 0.0,
+        teacher_share=spec.sft.teacher.weight if spec.sft.teacher else 0.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """The model that is trained, and how to get at the ones that it is compared with."""
+
+    current: LanguageModel
+    start: Callable[[], HiddenStates]
+    """The model before training. With LoRA it costs nothing; for a full training it is loaded anew at each call."""
+    teacher: HiddenStates | None
+
+
+def load_models(spec: Spec, inputs: Inputs, *, device: torch.device, compute_dtype: torch.dtype) -> Models:
+    """Load what the job trains, its adapter and its teacher.
+
+    Raises:
+        SpecError: a folder that holds no such model, or a teacher with another vocabulary.
+    """
+    lora = spec.model.lora
+    current = load_language_model(inputs.model.path, compute_dtype=compute_dtype, device=device, trained=lora is None)
+    if lora is not None and inputs.adapter is not None:
+        current = continue_adapter(current, inputs.adapter.path, rank=lora.rank, alpha=lora.alpha)
+    elif lora is not None:
+        current = add_adapter(
+            current,
+            rank=lora.rank,
+            alpha=lora.alpha,
+            dropout=lora.dropout,
+            targets=lora.targets,
+            seed=spec.optimization.seed,
+        )
+    if spec.model.gradient_checkpointing:
+        current.module.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def start() -> HiddenStates:
+        if lora is not None:
+            return StartModel(current)
+        return FrozenModel(
+            load_language_model(inputs.model.path, compute_dtype=compute_dtype, device=device, trained=False)
+        )
+
+    return Models(current=current, start=start, teacher=_teacher(inputs, current))
+
+
+def _teacher(inputs: Inputs, current: LanguageModel) -> HiddenStates | None:
+    if inputs.teacher is None:
+        return None
+    teacher = load_language_model(
+        inputs.teacher.path,
+        compute_dtype=current.compute_dtype,
+        device=current.device,
+        trained=False,
+        field="spec.sft.teacher.source",
+    )
+    ours, theirs = (m.module.config.get_text_config().vocab_size for m in (current, teacher))
+    if ours != theirs:
+        raise SpecError(
+            f"spec.sft.teacher.source: the teacher's vocabulary has {theirs} tokens, the model's {ours}; "
+            "a teacher must share the model's tokenizer"
+        )
+    return FrozenModel(teacher)
+
+
+def engine(spec: Spec, model: LanguageModel) -> TorchEngine:
+    """The engine over the parameters that training moves."""
+    optimization = spec.optimization
+    settings = OptimizerSettings(weight_decay=optimization.weight_decay, gradient_clip=optimization.gradient_clip)
+    return TorchEngine(model.trainable(), settings)
+
+
+def peak_learning_rate(spec: Spec, hidden_size: int) -> float:
+    """The job's learning rate, or the default for a full training, or the one that fits a LoRA of this width."""
+    if spec.optimization.learning_rate is not None:
+        return spec.optimization.learning_rate
+    return default_learning_rate(hidden_size) if spec.model.lora else FULL_LEARNING_RATE
+
+
+def plan(spec: Spec, dataset: TokenDataset) -> Plan:
+    """The steps of the job over its training data."""
+    assert spec.sft is not None
+    optimization = spec.optimization
+    return Plan(
+        lengths=dataset.lengths,
+        label_counts=dataset.supervised_counts,
+        seed=optimization.seed,
+        epochs=optimization.epochs,
+        max_steps=optimization.max_steps,
+        batch_tokens=optimization.batch_tokens,
+        batch_sequences=optimization.batch_sequences,
+        row_tokens=row_tokens(spec),
+        packing=spec.data.packing,
+        window_tokens=spec.sft.window.tokens if spec.sft.window else None,
+    )
+
+
+def row_tokens(spec: Spec) -> int:
+    """Most tokens of one forward pass."""
+    return spec.optimization.micro_batch_tokens or spec.data.max_tokens

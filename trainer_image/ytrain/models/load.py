@@ -1,0 +1,64 @@
+"""Loading a tokenizer and a model from a folder: safetensors only, no remote code, precision by the device."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from ytrain_api.errors import SpecError
+
+from ytrain.models.language_model import LanguageModel
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+
+
+def load_tokenizer(folder: Path, *, field: str = "spec.model.source") -> PreTrainedTokenizerFast:
+    """The model's tokenizer.
+
+    Raises:
+        SpecError: the folder holds none, or one that only foreign code could read.
+    """
+    _check_folder(folder, field)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise SpecError(
+            f"{field}: {folder} has no tokenizer ({' or '.join(TOKENIZER_FILES)}); "
+            "copy the tokenizer files of the base model beside the weights"
+        )
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def load_module(folder: Path, *, dtype: torch.dtype, device: torch.device, field: str = "spec.model.source") -> PreTrainedModel:
+    """The causal language model of a folder, its weights in `dtype` on `device`.
+
+    Raises:
+        SpecError: no model there, a kind that transformers does not know, or weights in an unsafe format.
+    """
+    _check_folder(folder, field)
+    if not any(folder.glob("*.safetensors")):
+        found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise SpecError(
+            f"{field}: {folder} holds no .safetensors weights (found: {found}); pickled .bin and .pt weights are "
+            "refused, and a .gguf file is turned into a model folder by `ytrain model import FILE.gguf DIR`"
+        )
+    try:
+        module = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
+        )
+    except (ValueError, OSError, KeyError) as error:
+        raise SpecError(f"{field}: {folder} is not a causal language model that can be loaded: {error}") from error
+    return module.to(device)
+
+
+def load_language_model(
+    folder: Path, *, compute_dtype: torch.dtype, device: torch.device, trained: bool, field: str = "spec.model.source"
+) -> LanguageModel:
+    """The model of a folder; `trained` keeps float32 master weights, else the weights are held in the compute type."""
+    dtype = torch.float32 if trained else compute_dtype
+    module = load_module(folder, dtype=dtype, device=device, field=field)
+    return LanguageModel(module, compute_dtype=compute_dtype)
+
+
+def _check_folder(folder: Path, field: str) -> None:
+    if not folder.is_dir():
+        raise SpecError(f"{field}: {folder} is not a folder; give the folder that holds config.json")
+    if not (folder / "config.json").is_file():
+        raise SpecError(f"{field}: {folder} has no config.json, so it is no transformers model folder")

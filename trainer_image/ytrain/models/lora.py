@@ -1,0 +1,64 @@
+"""LoRA: a new adapter on frozen weights, or one that training continues from, both by PEFT."""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from ytrain_api.errors import SpecError
+
+from ytrain.models.language_model import START_ADAPTER, LanguageModel
+
+
+def add_adapter(
+    model: LanguageModel, *, rank: int, alpha: float, dropout: float, targets: list[str], seed: int
+) -> LanguageModel:
+    """`model` with a new float32 adapter whose output is zero, so that training starts at the model itself.
+
+    Raises:
+        SpecError: no layer of the model has one of the names in `targets`.
+    """
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # a float scales as well as an int
+        lora_dropout=dropout,
+        target_modules="all-linear" if targets == ["all-linear"] else targets,
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    try:
+        peft = get_peft_model(model.module, config)
+    except ValueError as error:
+        linear = sorted({name.rsplit(".", 1)[-1] for name, m in model.module.named_modules() if isinstance(m, torch.nn.Linear)})
+        raise SpecError(
+            f"spec.model.lora.targets: {targets}: {error}; the linear layers of this model are {', '.join(linear)}"
+        ) from error
+    return LanguageModel(model.module, peft=peft, compute_dtype=model.compute_dtype)
+
+
+def continue_adapter(model: LanguageModel, folder: Path, *, rank: int, alpha: float) -> LanguageModel:
+    """`model` with the adapter of `folder` to go on with, and a frozen copy of it as the start to compare with.
+
+    Raises:
+        SpecError: the folder holds no adapter, or one of another rank or scale.
+    """
+    field = "spec.model.lora.startFrom"
+    if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
+        raise SpecError(f"{field}: {folder} has no adapter_config.json with adapter_model.safetensors beside it")
+    config = LoraConfig.from_pretrained(str(folder))
+    if (config.r, config.lora_alpha) != (rank, alpha):
+        raise SpecError(
+            f"{field}: the adapter in {folder} has rank {config.r} and alpha {config.lora_alpha}, "
+            f"the job says rank {rank} and alpha {alpha:g}; give them the adapter's values"
+        )
+    peft = PeftModel.from_pretrained(model.module, str(folder), is_trainable=True, use_safetensors=True)
+    peft.load_adapter(str(folder), adapter_name=START_ADAPTER, is_trainable=False, use_safetensors=True)
+    peft.set_adapter("default")
+    return LanguageModel(model.module, peft=peft, compute_dtype=model.compute_dtype)
+
+
+def default_learning_rate(hidden_size: int) -> float:
+    """A LoRA learning rate from the model's width: 5e-5 * 10 * (2000 / width) ** 0.5, the published rule of thumb.
+
+    Source: Thinking Machines, "LoRA without regret" (10 times the full model's rate, falling with width).
+    """
+    return 5e-4 * (2000 / hidden_size) ** 0.5

@@ -1,0 +1,56 @@
+"""A check on the real model, before training, that the packed forward pass computes what the model computes.
+
+Whatever the architecture (sliding windows, recurrent layers, odd heads), two samples packed in one row and read through
+our head must give the logits that transformers gives for each alone; otherwise training would be silently wrong.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ytrain_api.errors import SpecError
+
+from ytrain.data.rows import Segment, build_row
+from ytrain.models.language_model import LanguageModel
+
+RELATIVE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+PROBE_LENGTHS = (24, 17)
+
+
+@dataclass(frozen=True)
+class _Probe:
+    input_ids: np.ndarray
+    supervised: np.ndarray
+
+
+def check_packed_forward(model: LanguageModel, *, packing: bool) -> float:
+    """The largest relative difference of the logits; `packing` says whether rows hold more than one sample.
+
+    Raises:
+        SpecError: the difference is too large to be rounding.
+    """
+    random = np.random.default_rng(0)
+    vocabulary = model.module.config.get_text_config().vocab_size
+    samples = [
+        _Probe(random.integers(0, vocabulary, length).astype(np.int32), np.arange(length) > 0)
+        for length in (PROBE_LENGTHS if packing else PROBE_LENGTHS[:1])
+    ]
+    row = build_row(samples, [Segment(i, 0, len(s.input_ids) - 1) for i, s in enumerate(samples)]).to(model.device)
+    with model.evaluating():
+        ours_TV = model.head().cast(model.compute_dtype).logits(model.hidden(row).to(model.compute_dtype))
+    with model.generating() as module:
+        alone = [module(input_ids=_one_row(s.input_ids[:-1], model.device)).logits[0].float() for s in samples]
+    expected_TV = torch.cat(alone)
+    difference = ((ours_TV - expected_TV).abs().max() / expected_TV.abs().max()).item()
+    if not difference <= RELATIVE_TOLERANCE[model.compute_dtype]:
+        kind = type(model.module).__name__
+        remedy = "set data.packing: false and try again" if packing else "this architecture is not supported"
+        raise SpecError(
+            f"spec.model.source: {kind} gives other logits in a packed row than alone "
+            f"(relative difference {difference:.2g}); {remedy}"
+        )
+    return difference
+
+
+def _one_row(ids: np.ndarray, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(ids.astype(np.int64))[None].to(device)

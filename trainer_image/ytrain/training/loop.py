@@ -1,0 +1,186 @@
+"""The training loop: forward and backward over the rows of a step, one weight update, metrics, checkpoints, stops.
+
+It owns the order of things; the plan says what a step holds, the objective what is minimised, the engine how weights
+move.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from ytrain_api.errors import Preempted, TrainingError
+
+from ytrain.data.rows import Samples, build_row
+from ytrain.engine.base import Engine
+from ytrain.engine.device import peak_memory_bytes
+from ytrain.models.language_model import HiddenStates, LanguageModel
+from ytrain.objective.head import Objective, Reference, RowStatistics, objective_sum
+from ytrain.report.live import Progress
+from ytrain.training.checkpoint import Checkpoints, Position
+from ytrain.training.metrics import MetricsLog, weight_histogram
+from ytrain.training.plan import Plan, Step
+from ytrain.training.stop import StopRequest
+
+DIVERGED_STEPS = 3
+"""Steps in a row with a loss or gradient that is not finite after which a run ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainee:
+    """What is trained, and what it is compared with."""
+
+    model: LanguageModel
+    engine: Engine
+    objective: Objective
+    samples: Samples
+    start: HiddenStates | None = None
+    """Needed with an anchor."""
+    teacher: HiddenStates | None = None
+    """Needed with a teacher share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """When things happen in a run."""
+
+    learning_rate: Callable[[int, int], float]
+    """Rate of a step, given the step's number and the total."""
+    checkpoint_seconds: float
+    checkpoint_steps: int | None
+    evaluate_steps: int | None
+    config_digest: str
+    data_digest: str
+
+
+@dataclass(kw_only=True)
+class Loop:
+    """One run of training, from `position` to the end of the plan."""
+
+    trainee: Trainee
+    plan: Plan
+    settings: LoopSettings
+    checkpoints: Checkpoints
+    metrics: MetricsLog
+    progress: Progress
+    stop: StopRequest
+    evaluate: Callable[[int], None]
+    """Called with the step's number every `evaluate_steps`."""
+    position: Position
+    saving_seconds: float = field(default=0.0, init=False)
+    _bad_steps: int = field(default=0, init=False)
+
+    def run(self) -> Position:
+        """Train to the end of the plan; returns where it ended.
+
+        Raises:
+            Preempted: a stop was asked for; a checkpoint is saved.
+            TrainingError: the loss diverged, or the disk is full.
+        """
+        total = self.plan.total_steps()
+        saved, saved_at = self.position, time.monotonic()
+        self.trainee.model.top.train()
+        for step in self.plan.steps(after=self.position.step):
+            self._train(step, total)
+            interval = self.settings.checkpoint_steps
+            due = time.monotonic() - saved_at >= self.settings.checkpoint_seconds
+            if step.number < total and (due or self.stop or (interval and step.number % interval == 0)):
+                self.save()
+                saved, saved_at = self.position, time.monotonic()
+            if self.stop and step.number < total:
+                assert self.stop.signal is not None
+                raise Preempted(f"stopped by {self.stop.signal.name} after step {step.number} of {total}")
+            every = self.settings.evaluate_steps
+            if every and step.number % every == 0 and step.number < total:
+                self.evaluate(step.number)
+        if saved != self.position:
+            self.save()
+        return self.position
+
+    def save(self) -> None:
+        """Write a checkpoint of where the run is."""
+        began = time.monotonic()
+        self.metrics.sync()
+        self.checkpoints.save(self.position, self.trainee.engine.state())
+        self.saving_seconds += time.monotonic() - began
+
+    def _train(self, step: Step, total: int) -> None:
+        began, waited = time.monotonic(), 0.0
+        trainee, statistics, tokens = self.trainee, [], 0
+        weighted_loss = torch.zeros((), device=trainee.model.device)
+        for segments in step.rows:
+            row_began = time.monotonic()
+            row = build_row(trainee.samples, segments).to(trainee.model.device)
+            waited += time.monotonic() - row_began
+            total_loss, row_statistics = _row_objective(trainee, row)
+            trainee.engine.backward(total_loss / step.labels)
+            weighted_loss += total_loss.detach()
+            statistics.append(row_statistics)
+            tokens += row.tokens
+        loss_R = torch.cat([s.loss_R for s in statistics])
+        weight_R = torch.cat([s.weight_R for s in statistics])
+        # The mean weight is known only now; the gradient is linear in it.
+        scale = 1.0 / max(weight_R.mean().item(), 1e-12) if trainee.objective.rescale else 1.0
+        rate = self.settings.learning_rate(step.number, total)
+        norm = trainee.engine.step(learning_rate=rate, gradient_scale=scale)
+        seconds = time.monotonic() - began
+        line = {
+            "step": step.number,
+            "epoch": round(step.epoch, 6),
+            "loss": loss_R.mean().item(),
+            "weightedLoss": scale * weighted_loss.item() / step.labels,
+            "learningRate": rate,
+            "gradientNorm": norm,
+            "supervisedTokens": step.labels,
+            "tokens": tokens,
+            "tokensPerSecond": tokens / seconds,
+            "seconds": seconds,
+            "dataWaitSeconds": waited,
+            "peakMemoryBytes": peak_memory_bytes(trainee.model.device),
+            "weightHistogram": weight_histogram(weight_R),
+        }
+        self._watch_divergence(line, step)
+        self.metrics.add(line, wall_time=time.time())
+        self.progress.step(line, total)
+        self.position = Position(
+            step=step.number,
+            epoch=step.epoch,
+            config_digest=self.settings.config_digest,
+            data_digest=self.settings.data_digest,
+            labels_trained=self.position.labels_trained + step.labels,
+        )
+
+    def _watch_divergence(self, line: dict[str, Any], step: Step) -> None:
+        """Numbers that are not finite become null in the record; the engine took no update from them."""
+        bad = [name for name in ("loss", "weightedLoss", "gradientNorm") if not math.isfinite(line[name])]
+        line.update(dict.fromkeys(bad))
+        self._bad_steps = self._bad_steps + 1 if bad else 0
+        if self._bad_steps < DIVERGED_STEPS:
+            return
+        places = sorted({_place(self.trainee.samples, segment.sample) for row in step.rows for segment in row})
+        shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+        raise TrainingError(
+            f"{' and '.join(bad)} not finite in {DIVERGED_STEPS} steps in a row (last: step {step.number}, "
+            f"samples {shown}); no update was taken from them. Lower optimization.learningRate (now "
+            f"{line['learningRate']:.1e} at this step) or set model.precision: float32, and look at these samples"
+        )
+
+
+def _row_objective(trainee: Trainee, row: Any) -> tuple[torch.Tensor, RowStatistics]:
+    start, teacher = (
+        None
+        if reference is None
+        else Reference(hidden_RD=reference.hidden(row)[row.label_rows_R], head=reference.head())
+        for reference in (trainee.start, trainee.teacher)
+    )
+    hidden_RD = trainee.model.hidden(row)[row.label_rows_R]
+    return objective_sum(
+        hidden_RD, row.labels_R, trainee.model.head(), trainee.objective, start=start, teacher=teacher
+    )
+
+
+def _place(samples: Any, index: int) -> str:
+    sample = samples[index]
+    return f"{sample.source}:{sample.line}"

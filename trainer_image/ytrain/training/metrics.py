@@ -1,0 +1,60 @@
+"""The record of a run: one line per optimizer step in metrics.jsonl, the same figures as TensorBoard scalars."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from torch import Tensor
+
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+HISTOGRAM_BINS = 20
+SCALARS = ("loss", "weightedLoss", "learningRate", "gradientNorm", "tokensPerSecond", "peakMemoryBytes")
+
+
+def weight_histogram(weights_R: Tensor) -> list[int]:
+    """Counts of token weights in `HISTOGRAM_BINS` equal bins of [0, 1]; larger weights count in the last one."""
+    bins_R = (weights_R * HISTOGRAM_BINS).long().clamp_(0, HISTOGRAM_BINS - 1)
+    return torch.bincount(bins_R.cpu(), minlength=HISTOGRAM_BINS).tolist()
+
+
+class MetricsLog:
+    """Appends steps to a run folder; `after` is the step that the run resumes from, later lines are dropped."""
+
+    def __init__(self, folder: Path, *, after: int) -> None:
+        path = folder / METRICS
+        kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= after]
+        replacement = path.with_suffix(".partial")
+        replacement.write_text("".join(f"{line}\n" for line in kept))
+        replacement.replace(path)
+        self._file = path.open("a", encoding="utf-8")
+        self._events = EventFileWriter(str(folder / TENSORBOARD))
+
+    def add(self, line: dict[str, Any], *, wall_time: float) -> None:
+        """Record one step."""
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        values = [Summary.Value(tag=f"train/{name}", simple_value=line[name]) for name in SCALARS]
+        self._events.add_event(Event(step=line["step"], wall_time=wall_time, summary=Summary(value=values)))
+
+    def sync(self) -> None:
+        """Force the lines to the disk, before a checkpoint says that they are there."""
+        os.fsync(self._file.fileno())
+        self._events.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
+
+def _complete_lines(path: Path) -> list[str]:
+    """The lines of a metrics file, without a last one that was cut off by a kill."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return text[: text.rfind("\n") + 1].splitlines()

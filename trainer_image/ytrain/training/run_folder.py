@@ -1,0 +1,83 @@
+"""The work folder of a run: who may use it, what lies where, whether there is a run to go on with."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from ytrain_api.errors import SpecError
+
+Resume = Literal["auto", "never"]
+LOCK, IDENTITY = ".lock", ".identity"
+
+
+class RunFolder:
+    """Paths in one run's work folder, and its small JSON records, each written whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.job = path / "job.yaml"
+        self.skipped = path / "skipped.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.output = path / "output"
+        self.evaluation = path / "evaluation.json"
+        self.result = path / "result.json"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Holds the folder for this process.
+
+        Raises:
+            SpecError: another process trains in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SpecError(f"{self.path}: another process trains in this folder; name another with --workdir") from None
+            yield
+
+    def finished(self) -> bool:
+        """Whether the run in the folder ended with its output written."""
+        return self.result.is_file() and bool(read_json(self.result)["state"] == "Succeeded")
+
+    def check(self, job_digest: str, resume: Resume) -> None:
+        """Refuse a folder that holds something else than this job's run.
+
+        A run that has nothing to go on from yet may be replaced, by any job.
+
+        Raises:
+            SpecError: files that are no run, another job's run, or this job's run with `--resume never`.
+        """
+        there = [path.name for path in self.path.iterdir() if path.name != LOCK]
+        if there and not (self.path / IDENTITY).is_file():
+            raise SpecError(f"{self.path}: is not empty and holds no run; name another folder with --workdir")
+        if not self.result.is_file() and not any(self.checkpoints.glob("step-*")):
+            return
+        if resume == "never":
+            raise SpecError(f"{self.path}: holds a run already; remove it, or name another folder with --workdir")
+        if (self.path / IDENTITY).read_text() != job_digest:
+            raise SpecError(
+                f"{self.path}: holds the run of another job (its model, data, method or optimization differ from this "
+                f"file's; {self.job.name} in it shows its own); name another folder with --workdir"
+            )
+
+    def open(self, job_digest: str, job_text: str) -> None:
+        """Say which job's run this is."""
+        self.job.write_text(job_text)
+        (self.path / IDENTITY).write_text(job_digest)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write under a temporary name, then rename, so that no reader sees a half."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
