@@ -14,10 +14,10 @@ pytestmark = pytest.mark.unit
 MEASURE = """
 import json, resource, sys
 from pathlib import Path
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 from ytrain.data import DataSource, TokenSettings, prepare
 folder = Path(sys.argv[1])
-tokenizer = AutoTokenizer.from_pretrained(folder)
+tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
 def run(name):
     source = DataSource(((name, folder / name),))
     return prepare([source], tokenizer, TokenSettings(max_tokens=100), folder / "cache").report.used

@@ -48,7 +48,7 @@ def test_a_chat_longer_than_max_tokens(
 ) -> None:
     tokenizer = make_tokenizer("smollm2")
     short = prepare([write_source(SHORT)], tokenizer, SETTINGS, tmp_path / "cache")
-    prompt = int(short.dataset.lengths[0]) - 3  # less Hello, <|im_end|> and the line end
+    prompt = int(short.dataset.lengths[0]) - 2  # less Hello and <|im_end|>
     settings = replace(SETTINGS, overlong=policy, max_tokens=prompt + 3)
     result = prepare([write_source(f"{SHORT}\n{LONG}")], tokenizer, settings, tmp_path / "cache")
     assert _labels(result, tokenizer) == labels
@@ -102,7 +102,7 @@ def test_repeats_count_in_an_epochs_tokens_and_not_in_its_records(
     assert (report.read, report.used, report.samples) == (3, 3, 7)
     assert report.tokens == dataset.lengths.sum()
     assert report.supervised_tokens == dataset.supervised_counts.sum()
-    assert DataReport.from_json(report.to_json()) == report
+    assert DataReport.model_validate(report.to_json()) == report
 
 
 def test_samples_are_read_by_number_only_within_the_set(
@@ -164,11 +164,23 @@ def test_other_settings_are_another_entry(
 def test_other_data_and_another_tokenizer_are_another_entry(
     write_source: WriteSource, make_tokenizer: MakeTokenizer, tmp_path: Path
 ) -> None:
-    first = prepare([write_source(SHORT)], make_tokenizer("smollm2"), SETTINGS, tmp_path / "cache")
-    other = prepare([write_source(LONG)], make_tokenizer("smollm2"), SETTINGS, tmp_path / "cache")
+    prepare([write_source(SHORT)], make_tokenizer("smollm2"), SETTINGS, tmp_path / "cache")
+    prepare([write_source(LONG)], make_tokenizer("smollm2"), SETTINGS, tmp_path / "cache")
     prepare([write_source(LONG)], make_tokenizer("llama3"), SETTINGS, tmp_path / "cache")
     assert len(_entries(tmp_path / "cache")) == 3
-    assert first.report.digest != other.report.digest
+
+
+def test_the_digest_of_the_data_depends_on_the_content_of_the_files_alone(
+    write_source: WriteSource, make_tokenizer: MakeTokenizer, tmp_path: Path
+) -> None:
+    def digest(*sources: DataSource, settings: TokenSettings = SETTINGS) -> str:
+        return prepare(sources, make_tokenizer("smollm2"), settings, tmp_path / "cache").report.digest
+
+    one, same, other = (
+        write_source(text, name) for text, name in ((SHORT, "1.jsonl"), (SHORT, "2.jsonl"), (LONG, "3.jsonl"))
+    )
+    assert digest(one) == digest(same) == digest(one, settings=replace(SETTINGS, max_tokens=99))
+    assert len({digest(one), digest(other), digest(one, other), digest(other, one)}) == 4
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "report"])

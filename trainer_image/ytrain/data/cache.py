@@ -42,12 +42,17 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def combined_digest(digests: Iterable[str]) -> str:
+    """Digest of several digests, in their order."""
+    return xxhash.xxh3_128_hexdigest(" ".join(digests).encode())
+
+
 def load_entry(folder: Path) -> DataReport | None:
     """The report of a stored entry, or None if there is none or it is damaged."""
     try:
         stored = json.loads((folder / _REPORT).read_text())
         intact = file_digest(folder / TOKENS) == stored["digest"]
-        return DataReport.from_json(stored["report"]) if intact else None
+        return DataReport.model_validate(stored["report"]) if intact else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -61,11 +66,11 @@ class EntryWriter:
 
     def __enter__(self) -> "EntryWriter":
         self._draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._folder.parent))
-        self.skipped = (self._draft / SKIPPED).open("w", encoding="utf-8")
+        self.log = (self._draft / SKIPPED).open("w", encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.skipped.close()
+        self.log.close()
         shutil.rmtree(self._draft, ignore_errors=True)
 
     def write(self, samples: Iterable[Sample], files: Sequence[str]) -> None:
@@ -86,7 +91,7 @@ class EntryWriter:
 
     def finish(self, report: DataReport) -> None:
         """Puts the entry in its place. Where another process was faster, its equal entry is kept."""
-        self.skipped.close()
+        self.log.close()
         stored = {"digest": file_digest(self._draft / TOKENS), "report": report.to_json()}
         (self._draft / _REPORT).write_text(json.dumps(stored))
         if load_entry(self._folder) is None:

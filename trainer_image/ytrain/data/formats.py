@@ -135,7 +135,7 @@ def _words(value: object, what: str) -> str:
         return str(value)
     if isinstance(value, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in value):
         return "".join(_words(part.get("text"), what) for part in value)
-    raise Unusable(f"{what} is not text", f"found {type(value).__name__}")
+    raise Unusable("not text", f"{what} is {type(value).__name__}")
 
 
 def _messages(record: Mapping[str, Any]) -> Chat:
@@ -147,7 +147,7 @@ def _messages(record: Mapping[str, Any]) -> Chat:
 
 def _turns(turns: object, key: str) -> list[dict[str, Any]]:
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise Unusable(f"{key} is not a list of turns")
+        raise Unusable("not a list of turns", key)
     return [_turn(turn, f"{key}[{index}]") for index, turn in enumerate(turns)]
 
 
@@ -158,7 +158,7 @@ def _turn(turn: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise Unusable("unknown role", f"{where} has role {named!r}; known: {', '.join(ROLES)}")
     content = turn.get("content", turn.get("value"))
     rest = {k: v for k, v in turn.items() if k not in ("role", "from", "content", "value") and v is not None}
-    text = "" if content is None else _words(content, "a turn's content")
+    text = "" if content is None else _words(content, f"the content of {where}")
     if role == "assistant" and _blank(text) and not rest.get("tool_calls"):
         raise Unusable("empty answer", where)
     return {"role": role, "content": text, **rest}

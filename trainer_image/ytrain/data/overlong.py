@@ -5,8 +5,6 @@ Whichever it is, a label is trained at most once, and whoever calls counts what 
 
 from typing import Literal
 
-import numpy as np
-
 from ytrain.data.encoding import Mask, Tokens
 
 Overlong = Literal["skip", "truncate", "split"]
@@ -51,8 +49,3 @@ def split_context(max_tokens: int, *, chat: bool) -> int:
     An answer without its question teaches the wrong thing, so every label of a split chat sees at least half a window.
     """
     return max(1, max_tokens // 2) if chat else 1
-
-
-def labels(mask: Mask) -> int:
-    """How many labels a mask holds."""
-    return int(np.count_nonzero(mask))

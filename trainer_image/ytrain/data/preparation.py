@@ -10,8 +10,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from ytrain.data.accounting import DataReport, Tally, total
-from ytrain.data.cache import SKIPPED, TOKENS, EntryWriter, cache_key, file_digest, load_entry
+from ytrain.data.accounting import DataReport, total
+from ytrain.data.cache import SKIPPED, TOKENS, EntryWriter, cache_key, combined_digest, file_digest, load_entry
 from ytrain.data.dataset import Sample, TokenDataset
 from ytrain.data.reading import read_records
 from ytrain.data.tokenising import Tokeniser, TokenSettings
@@ -61,7 +61,6 @@ def prepare(
         DataError: too many bad records, no usable record, an empty or broken file.
         SpecError: the tokenizer lacks what the data need.
     """
-    tokeniser: Tokeniser | None = None
     identity = _tokenizer_identity(tokenizer)
     reports, folders = [], []
     for source in sources:
@@ -70,11 +69,10 @@ def prepare(
         folder = cache / cache_key([identity, asdict(settings), source.format, names, digests])
         report = load_entry(folder)
         if report is None:
-            tokeniser = tokeniser or Tokeniser(tokenizer, settings)
-            report = _tokenise(source, tokeniser, folder, cache_key(digests))
+            report = _tokenise(source, tokenizer, settings, folder, combined_digest(digests))
         reports.append((report, source.repeat))
         folders.append(folder)
-    report = total(reports)
+    report = total(reports, combined_digest(part.digest for part, _ in reports))
     if skipped is not None:
         _write_skipped(folders, skipped)
     _judge(report, max_bad_fraction, where, settings)
@@ -90,19 +88,21 @@ def _tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
     )
 
 
-def _tokenise(source: DataSource, tokeniser: Tokeniser, folder: Path, digest: str) -> DataReport:
+def _tokenise(
+    source: DataSource, tokenizer: PreTrainedTokenizerBase, settings: TokenSettings, folder: Path, digest: str
+) -> DataReport:
+    report = DataReport(digest=digest)
     with EntryWriter(folder) as entry:
-        tally = Tally(entry.skipped)
+        tokeniser = Tokeniser(tokenizer, settings, source.format, report, entry.log)
 
         def samples() -> Iterator[Sample]:
             for name, path in source.files:
-                before = tally.read
-                yield from tokeniser.samples(read_records(path, name), name, source.format, tally)
-                if tally.read == before:
+                before = report.read
+                yield from tokeniser.samples(read_records(path, name), name)
+                if report.read == before:
                     raise DataError(f"{name}: the file holds no record. Remove it from the data, or fill it.")
 
         entry.write(samples(), [name for name, _ in source.files])
-        report = tally.report(digest)
         entry.finish(report)
     return report
 

@@ -5,16 +5,17 @@ Streams from end to end. What it produces is stored by cache.py and read by data
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ytrain.data.accounting import Tally
+from ytrain.data.accounting import DataReport
 from ytrain.data.chat import ChatRenderer, Rendered, Supervise, render_text
 from ytrain.data.dataset import Sample
 from ytrain.data.encoding import Encoder, Mask, Tokens
 from ytrain.data.formats import RecordKind, normalise
-from ytrain.data.overlong import Overlong, fit, labels, split_context
+from ytrain.data.overlong import Overlong, fit, split_context
 from ytrain.data.reading import RawRecord
 from ytrain.data.records import Chat, Text, Unusable
 from ytrain_api.errors import SpecError
@@ -51,9 +52,20 @@ class _Pending:
 
 
 class Tokeniser:
-    """Tokenises records with one tokenizer and one set of settings."""
+    """Tokenises the records of one source.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: TokenSettings) -> None:
+    Args:
+        format: how to read each record: `auto`, or one of `formats.FORMATS`.
+        report: is counted up.
+        log: gets a JSON line for each record left out.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, settings: TokenSettings, format: str, report: DataReport, log: TextIO
+    ) -> None:
+        self._format = format
+        self._report = report
+        self._log = log
         self._settings = settings
         self._tokenizer = tokenizer
         self._encoder = Encoder(tokenizer)
@@ -61,30 +73,30 @@ class Tokeniser:
         self._renderer: ChatRenderer | None = None
         self._frame: tuple[str, str] | None = None
 
-    def samples(self, records: Iterable[RawRecord], source: str, format: str, tally: Tally) -> Iterator[Sample]:
-        """The samples of one file, in its order."""
+    def samples(self, records: Iterable[RawRecord], source: str) -> Iterator[Sample]:
+        """The samples of one file, which messages call `source`, in its order."""
         pending: list[_Pending] = []
         characters = 0
         for raw in records:
-            tally.read += 1
+            self._report.read += 1
             try:
-                rendered = self._render(raw, format)
+                rendered = self._render(raw)
             except Unusable as fault:
-                tally.bad += 1
-                tally.skip(source, raw.line, fault.reason, fault.detail)
+                self._report.bad += 1
+                self._report.skip(source, raw.line, fault.reason, fault.detail, self._log)
                 continue
             pending.append(rendered)
             characters += sum(len(text.text) for text in rendered.texts)
             if characters >= _BATCH_CHARACTERS:
-                yield from self._encode(pending, source, tally)
+                yield from self._encode(pending, source)
                 pending, characters = [], 0
-        yield from self._encode(pending, source, tally)
+        yield from self._encode(pending, source)
 
-    def _render(self, raw: RawRecord, format: str) -> _Pending:
+    def _render(self, raw: RawRecord) -> _Pending:
         if raw.fault is not None:
             raise Unusable("cannot be decoded", raw.fault)
         settings = self._settings
-        record = normalise(raw.value, kind=settings.kind, format=format, system_prompt=settings.system_prompt)
+        record = normalise(raw.value, kind=settings.kind, format=self._format, system_prompt=settings.system_prompt)
         match record:
             case Chat():
                 if self._renderer is None:
@@ -98,40 +110,36 @@ class Tokeniser:
             _check_characters(text.text)
         return _Pending(raw.line, isinstance(record, Chat), texts)
 
-    def _encode(self, pending: list[_Pending], source: str, tally: Tally) -> Iterator[Sample]:
+    def _encode(self, pending: list[_Pending], source: str) -> Iterator[Sample]:
         encoded = iter(self._encoder.encode([text for record in pending for text in record.texts]))
         for record in pending:
             sequences = [next(encoded) for _ in record.texts]
-            for ids, mask in self._fit(record, sequences, source, tally):
-                tally.samples += 1
-                tally.tokens += len(ids)
-                tally.supervised_tokens += labels(mask)
+            for ids, mask in self._fit(record, sequences, source):
+                self._report.samples += 1
+                self._report.tokens += len(ids)
+                self._report.supervised_tokens += int(np.count_nonzero(mask))
                 yield Sample(ids, mask, source, record.line)
 
-    def _fit(
-        self, record: _Pending, sequences: list[tuple[Tokens, Mask]], source: str, tally: Tally
-    ) -> list[tuple[Tokens, Mask]]:
+    def _fit(self, record: _Pending, sequences: list[tuple[Tokens, Mask]], source: str) -> list[tuple[Tokens, Mask]]:
         """Cuts the sequences of one record to length and counts the record."""
-        limit = self._settings.max_tokens
+        report, limit, policy = self._report, self._settings.max_tokens, self._settings.overlong
         learnable = [(ids, mask) for ids, mask in sequences if mask.any()]
         if not learnable:
-            tally.bad += 1
-            tally.skip(source, record.line, "no token to learn")
+            report.bad += 1
+            report.skip(source, record.line, "no token to learn", "", self._log)
             return []
         context = split_context(limit, chat=record.chat)
-        fitted = [piece for ids, mask in learnable for piece in fit(ids, mask, limit, self._settings.overlong, context)]
+        fitted = [piece for ids, mask in learnable for piece in fit(ids, mask, limit, policy, context)]
         longest = max(len(ids) for ids, _ in learnable)
         if not fitted:
-            tally.overlong += 1
-            tally.skip(source, record.line, _overlong_reason(self._settings.overlong), f"{longest} tokens")
+            report.overlong += 1
+            report.skip(source, record.line, _overlong_reason(policy), f"{longest} tokens", self._log)
             return []
-        tally.used += 1
-        tally.split_chats += len(sequences) > 1
+        report.used += 1
+        report.split_chats += len(sequences) > 1
         if longest > limit:
-            if self._settings.overlong == "split":
-                tally.split += 1
-            else:
-                tally.truncated += 1
+            report.split += policy == "split"
+            report.truncated += policy != "split"
         return fitted
 
 
