@@ -3,7 +3,7 @@
 The trainer and the operator both read this package; it knows neither of them.
 """
 
-from ytrain_api.check import check_update, parse_job
+from ytrain_api.check import parse_job
 from ytrain_api.job import API_VERSION, KIND, YTrainJob
 from ytrain_api.job_file import JobFile, config_digest, dump_job, load_job
 
@@ -12,7 +12,6 @@ __all__ = [
     "KIND",
     "JobFile",
     "YTrainJob",
-    "check_update",
     "config_digest",
     "dump_job",
     "load_job",

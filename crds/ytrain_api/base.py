@@ -92,9 +92,11 @@ class Block(BaseModel):
         return schema
 
 
+CREDENTIAL_PATTERN = (
+    "(^|[^A-Za-z0-9])(hf_[A-Za-z0-9]{16,}|AKIA[0-9A-Z]{16}|sk-(proj-|ant-[a-z0-9]+-)?[A-Za-z0-9_]{16,})"
+)
 NO_SECRET = Rule(
-    ""
-    "!self.matches('(^|[^A-Za-z0-9])(hf_[A-Za-z0-9]{16,}|AKIA[0-9A-Z]{16}|sk-(proj-|ant-[a-z0-9]+-)?[A-Za-z0-9_]{16,})')",
+    f"!self.matches('{CREDENTIAL_PATTERN}')",
     "this looks like a secret token, and a job's spec can be read by many; "
     "put it into a Secret, name that Secret under spec.secrets and revoke this token",
 )

@@ -35,11 +35,13 @@ def holds(expression: str, value: Any, old: Any = None) -> bool:
     return verdict
 
 
-def check_rules(schema: Schema, value: Any, old: Any = _ABSENT, path: Path = ()) -> Iterator[Finding]:
+def check_rules(
+    schema: Schema, value: Any, old: Any = _ABSENT, path: Path = (), *, types_are_right: bool = True
+) -> Iterator[Finding]:
     """Findings of every rule of `schema` that `value` breaks; rules on `oldSelf` run when an old value is given.
 
-    `value` has its defaults filled in. A rule that cannot be evaluated says nothing: the type at fault is a finding of
-    its own.
+    `value` has its defaults filled in. A rule that cannot be evaluated counts as broken, as in the API server, unless
+    some value is known to have a wrong type, which is a finding of its own.
     """
     for rule in schema.get("x-kubernetes-validations", []):
         if "oldSelf" in rule["rule"] and old is _ABSENT:
@@ -47,7 +49,7 @@ def check_rules(schema: Schema, value: Any, old: Any = _ABSENT, path: Path = ())
         try:
             broken = not holds(rule["rule"], value, old)
         except RuleError:
-            continue
+            broken = types_are_right
         if broken:
             yield Finding(
                 _field(path, rule.get("fieldPath", "")), rule["message"], _at(value, rule.get("fieldPath", ""))
@@ -56,10 +58,10 @@ def check_rules(schema: Schema, value: Any, old: Any = _ABSENT, path: Path = ())
         for name, child in schema.get("properties", {}).items():
             if name in value:
                 before = old.get(name, _ABSENT) if isinstance(old, dict) else _ABSENT
-                yield from check_rules(child, value[name], before, (*path, name))
+                yield from check_rules(child, value[name], before, (*path, name), types_are_right=types_are_right)
     elif isinstance(value, list) and "items" in schema:
         for index, item in enumerate(value):
-            yield from check_rules(schema["items"], item, path=(*path, index))
+            yield from check_rules(schema["items"], item, path=(*path, index), types_are_right=types_are_right)
 
 
 def _field(path: Path, field: str) -> Path:

@@ -28,11 +28,10 @@ def parse_job(document: Mapping[str, Any]) -> YTrainJob:
     return job
 
 
-def check_update(old: YTrainJob, new: YTrainJob) -> list[Finding]:
-    """What of the change from `old` to `new` is not allowed, by the rules that the API server applies to an update."""
+def check_update(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Finding]:
+    """What of the change from one valid API object to another is refused, by the rules that the API server applies."""
     schema = job_schema()
-    before, after = (with_defaults(schema, _as_data(job)) for job in (old, new))
-    return list(check_rules(schema, after, before))
+    return list(check_rules(schema, with_defaults(schema, new), with_defaults(schema, old)))
 
 
 def check_job(document: Mapping[str, Any]) -> tuple[YTrainJob | None, list[Finding]]:
@@ -46,12 +45,8 @@ def check_job(document: Mapping[str, Any]) -> tuple[YTrainJob | None, list[Findi
     except ValidationError as error:
         findings += [in_words(schema, fault) for fault in error.errors(include_url=False)]
     findings += _doubled(schema, known, ())
-    findings += check_rules(schema, with_defaults(schema, known))
+    findings += check_rules(schema, with_defaults(schema, known), types_are_right=not findings)
     return (None if findings else job), findings
-
-
-def _as_data(job: YTrainJob) -> dict[str, Any]:
-    return job.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _known_fields(schema: Schema, value: Any, path: Path, findings: list[Finding]) -> Any:

@@ -1,8 +1,11 @@
 """One fault of a job file, written for a person: where, which value, what is allowed, what to do."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from ytrain_api.base import CREDENTIAL_PATTERN
 
 Path = tuple[str | int, ...]
 
@@ -29,6 +32,6 @@ def dotted(path: Path) -> str:
 
 
 def shortened(value: Any) -> str:
-    """A value as YAML's flow style writes it, cut to a readable length."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    """A value in one line of readable length; what looks like a secret is masked, for messages end up in logs."""
+    text = re.sub(CREDENTIAL_PATTERN, r"\1***", json.dumps(value, ensure_ascii=False))
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -18,7 +18,7 @@ from ytrain_api.check import check_job
 from ytrain_api.errors import SpecError
 from ytrain_api.finding import Finding
 from ytrain_api.job import API_VERSION, KIND, YTrainJob
-from ytrain_api.yaml_file import Document, read_documents
+from ytrain_api.yaml_file import Document, read_documents, write_document
 
 Contents = Mapping[str, Mapping[str, bytes]]
 _RESULT = ("model", "data", "sft", "cpt", "rl", "corpus", "optimization", "deepspeed")
@@ -67,7 +67,7 @@ def load_job(path: str | Path) -> JobFile:
 def dump_job(job: YTrainJob) -> str:
     """The job as YAML with every default filled in; `load_job` reads it back equal."""
     data = job.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    return write_document(data)
 
 
 def config_digest(job: YTrainJob) -> str:

@@ -38,7 +38,7 @@ class Optimization(Block):
         default=None,
         ge=1,
         le=100_000_000,
-        description="Samples of one optimizer step over all workers, instead of batchTokens.",
+        description="Samples of one optimizer step over all workers. Absent: batchTokens counts.",
     )
     micro_batch_tokens: int | None = Field(
         default=None,

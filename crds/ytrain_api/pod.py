@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from ytrain_api.base import NO_SECRET, Block, ListType
 
-EnvValue = Annotated[str, StringConstraints(max_length=2048), NO_SECRET]
+# The bounds on value, env and containers keep the cost of the token rule within what the API server allows.
+EnvValue = Annotated[str, StringConstraints(max_length=1024), NO_SECRET]
 
 
 class PassThrough(Block):

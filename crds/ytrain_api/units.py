@@ -1,6 +1,7 @@
 """Durations and quantities, written as Kubernetes writes them (`15m`, `100Gi`) and read as seconds and bytes."""
 
 import re
+from decimal import Decimal
 from typing import Any, ClassVar, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -10,6 +11,8 @@ from pydantic_core import CoreSchema, core_schema
 from ytrain_api.base import Rule
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+# Six digits a unit keep a duration within 292 years, the most that CEL's duration() takes in the API server.
+_SPAN = "".join(rf"([0-9]{{1,6}}(\.[0-9]{{1,6}})?{unit})?" for unit in ("h", "m", "s", "ms"))
 _BYTES = {"": 1, **{unit: 1000**i for i, unit in enumerate(("k", "M", "G", "T", "P", "E"), start=1)}}
 _BYTES |= {unit: 1024**i for i, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)}
 
@@ -19,12 +22,13 @@ class _Written(str):
 
     __slots__ = ()
     pattern: ClassVar[str]
+    min_length: ClassVar[int] = 2
     wording: ClassVar[str]
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        text = core_schema.str_schema(pattern=cls.pattern, max_length=32)
+        text = core_schema.str_schema(pattern=cls.pattern, min_length=cls.min_length, max_length=32)
         return core_schema.no_info_after_validator_function(cls._from_text, text)
 
     @classmethod
@@ -43,7 +47,7 @@ class Duration(_Written):
     """A time span such as `90s`, `15m` or `1h30m`."""
 
     __slots__ = ()
-    pattern = r"^([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h))+$"
+    pattern = f"^{_SPAN}$"
     wording = "a duration such as 90s, 15m or 1h30m"
     rules = (Rule("duration(self) > duration('0s')", "a duration is longer than zero, such as 90s, 15m or 1h30m"),)
 
@@ -57,7 +61,7 @@ class AutoDuration(_Written):
 
     __slots__ = ()
     wording = "auto, or a duration such as 90s, 15m or 1h30m"
-    pattern = r"^(auto|([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h))+)$"
+    pattern = f"^(auto|{_SPAN})$"
     rules = (
         Rule("self == 'auto' || duration(self) > duration('0s')", "auto, or a duration longer than zero such as 10m"),
     )
@@ -73,9 +77,10 @@ class Quantity(_Written):
 
     __slots__ = ()
     wording = "a size such as 100Gi or 500M"
+    min_length = 1
     pattern = r"^[0-9]{1,15}(\.[0-9]{1,9})?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 
     @property
     def bytes(self) -> int:
-        number = self.rstrip("kMGTPEi")
-        return int(float(number) * _BYTES[self[len(number) :]])
+        unit = self.lstrip("0123456789.")
+        return int(Decimal(self.removesuffix(unit)) * _BYTES[unit])
