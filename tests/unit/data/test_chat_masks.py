@@ -195,6 +195,23 @@ def test_a_given_template_replaces_the_tokenizers(make_tokenizer: MakeTokenizer)
     assert (rendered.text, rendered.spans) == ("Hi there|Hello|", ((9, 15),))
 
 
+def test_a_template_that_is_not_jinja_is_a_fault_of_the_job(make_tokenizer: MakeTokenizer) -> None:
+    with pytest.raises(SpecError, match=r"not valid Jinja, line 2: .*Correct data.chatTemplate"):
+        ChatRenderer(make_tokenizer(None), "ok\n{% for %}").render(Chat(SINGLE))
+
+
+def test_an_expression_that_fails_on_a_record_costs_that_record(make_tokenizer: MakeTokenizer) -> None:
+    with pytest.raises(Unusable, match="the chat template refuses the record: can only concatenate"):
+        ChatRenderer(make_tokenizer(None), "{{ messages[0].content + 1 }}").render(Chat(SINGLE))
+
+
+def test_the_prompt_of_the_last_turn(make_tokenizer: MakeTokenizer) -> None:
+    renderer = ChatRenderer(make_tokenizer("mistral"))
+    assert renderer.prompt(Chat(MULTI)) == "<s>[INST] Hi there[/INST] Hello</s>[INST] Ask again[/INST]"
+    with pytest.raises(Unusable, match="the last turn is not the assistant's"):
+        renderer.prompt(Chat(MULTI[:3]))
+
+
 def test_a_tokenizer_without_template_is_a_fault_of_the_job(make_tokenizer: MakeTokenizer) -> None:
     with pytest.raises(SpecError, match=r"no chat template. Give one in data.chatTemplate"):
         ChatRenderer(make_tokenizer(None))

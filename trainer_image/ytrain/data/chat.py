@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jinja2.exceptions import TemplateError
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 
 from ytrain.data.records import Chat, Message, Text, Unusable
@@ -66,6 +66,7 @@ class ChatRenderer:
 
         Raises:
             Unusable: the template refuses the chat, or its generation prompt does not begin the answer.
+            SpecError: the template is not valid Jinja.
         """
         ends = [index + 1 for index, message in enumerate(chat.messages) if message["role"] == "assistant"]
         if supervise == "lastTurn":
@@ -113,7 +114,12 @@ class ChatRenderer:
                 tokenize=False,
                 **self._arguments,
             )
-        except TemplateError as error:
+        except TemplateSyntaxError as error:
+            raise SpecError(
+                f"the chat template is not valid Jinja, line {error.lineno}: {error.message}. Correct"
+                " data.chatTemplate, or the model's chat_template.jinja."
+            ) from error
+        except (TemplateError, TypeError, ValueError) as error:  # the latter two from expressions in the template
             raise Unusable("the chat template refuses the record", str(error)) from error
         assert isinstance(text, str)
         return text
