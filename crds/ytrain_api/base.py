@@ -111,19 +111,22 @@ Name = Annotated[
 ModelSource = Annotated[
     str,
     StringConstraints(max_length=1024, pattern=r"^(hf|pvc|s3|file)://.+$"),
-    Wording("hf://owner/name, pvc://claim/path, s3://bucket/prefix or file:///path"),
+    Wording("hf://owner/name, pvc://claim/path, s3://bucket/prefix, file:///path or file://./path"),
     NO_SECRET,
 ]
 DataUri = Annotated[
     str,
     StringConstraints(max_length=1024, pattern=r"^(hf|pvc|s3|file|configmap)://.+$"),
-    Wording("configmap://name/key, pvc://claim/path, s3://bucket/prefix, hf://datasets/owner/name or file:///path"),
+    Wording(
+        "configmap://name/key, pvc://claim/path, s3://bucket/prefix, hf://datasets/owner/name, "
+        "file:///path or file://./path"
+    ),
     NO_SECRET,
 ]
 Target = Annotated[
     str,
     StringConstraints(max_length=1024, pattern=r"^(pvc|s3|file)://.+$"),
-    Wording("pvc://claim/path, s3://bucket/prefix or file:///path"),
+    Wording("pvc://claim/path, s3://bucket/prefix, file:///path or file://./path"),
     NO_SECRET,
 ]
 FreeForm = dict[str, Any]

@@ -16,7 +16,7 @@ class DataSource(Block):
     source: DataUri = Field(
         description="Where the records lie: configmap://name/key, pvc://claim/path, s3://bucket/prefix, "
         "hf://datasets/owner/name "
-        "or file:///path; a path may be a folder or a glob."
+        "or file:///path (file://./path is relative to the job file); a path may be a folder or a glob."
     )
     format: RecordFormat = Field(
         default="auto",

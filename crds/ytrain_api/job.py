@@ -1,10 +1,11 @@
-"""The YTrainJob itself: its spec with the rules between blocks, and what may change after creation."""
+"""The YTrainJob itself: its spec with the rules between blocks; what may change after creation is in change.py."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from ytrain_api.base import NO_SECRET, Block, FreeForm, ListType, Name, Rule, Wording
+from ytrain_api.change import RULES_OF_CHANGE
 from ytrain_api.corpus import Corpus
 from ytrain_api.cpt import Cpt
 from ytrain_api.data import Data
@@ -27,38 +28,6 @@ Image = Annotated[
 ]
 
 _METHODS: tuple[Method, ...] = ("sft", "cpt", "rl", "corpus")
-_NEW_JOB = (
-    "is fixed once the job exists; create a new job, with model.source set to this one's output.target to go on from it"
-)
-
-
-def _fixed(name: str, *, optional: bool) -> Rule:
-    equal = f"self.{name} == oldSelf.{name}"
-    if optional:
-        equal = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {equal})"
-    return Rule(equal, f"{name} {_NEW_JOB}", f".{name}")
-
-
-def _optimization_fixed() -> Rule:
-    def same(name: str, optional: bool) -> str:
-        equal = f"self.optimization.{name} == oldSelf.optimization.{name}"
-        if not optional:
-            return equal
-        return (
-            f"has(self.optimization.{name}) == has(oldSelf.optimization.{name}) && "
-            f"(!has(self.optimization.{name}) || {equal})"
-        )
-
-    fields = [
-        (field.alias or name, field.default is None)
-        for name, field in Optimization.model_fields.items()
-        if name not in ("epochs", "max_steps")
-    ]
-    return Rule(
-        " && ".join(f"({same(name, optional)})" for name, optional in fields),
-        f"optimization (but for epochs and maxSteps) {_NEW_JOB}",
-        ".optimization",
-    )
 
 
 class Spec(Block):
@@ -136,37 +105,7 @@ class Spec(Block):
             "several workers write to this volume; set accessMode: ReadWriteMany, or workers.replicas: 1",
             ".storage.accessMode",
         ),
-        *(_fixed(name, optional=False) for name in ("model", "data", "evaluation", "checkpoint", "output", "launcher")),
-        *(_fixed(name, optional=True) for name in (*_METHODS, "deepspeed", "storage", "image")),
-        _fixed("secrets", optional=False),
-        _optimization_fixed(),
-        Rule(
-            "self.optimization.epochs >= oldSelf.optimization.epochs",
-            "epochs can only be raised once the job exists",
-            ".optimization.epochs",
-        ),
-        Rule(
-            "has(oldSelf.optimization.maxSteps) ? "
-            "(!has(self.optimization.maxSteps) || self.optimization.maxSteps >= oldSelf.optimization.maxSteps) : "
-            "!has(self.optimization.maxSteps)",
-            "maxSteps can only be raised or removed once the job exists",
-            ".optimization.maxSteps",
-        ),
-        Rule(
-            "oldSelf.suspend || (self.workers.replicas == oldSelf.workers.replicas && "
-            "has(self.workers.minReplicas) == has(oldSelf.workers.minReplicas) && "
-            "(!has(self.workers.minReplicas) || self.workers.minReplicas == oldSelf.workers.minReplicas))",
-            "the number of workers can change while the job is suspended; set suspend: true first",
-            ".workers.replicas",
-        ),
-        Rule(
-            "self.workers.devices == oldSelf.workers.devices && "
-            "self.workers.deviceResource == oldSelf.workers.deviceResource && "
-            "self.workers.resources == oldSelf.workers.resources && "
-            "self.workers.template == oldSelf.workers.template",
-            f"workers (but for replicas and minReplicas) {_NEW_JOB}",
-            ".workers",
-        ),
+        *RULES_OF_CHANGE,
     )
 
     @property

@@ -49,7 +49,7 @@ class Model(Block):
 
     source: ModelSource = Field(
         description="Where the model lies: hf://owner/name@revision, pvc://claim/path, s3://bucket/prefix or "
-        "file:///path, in the layout that transformers' from_pretrained reads."
+        "file:///path (file://./path is relative to the job file), in the layout that from_pretrained reads."
     )
     precision: Precision = Field(
         default="auto",

@@ -56,7 +56,7 @@ class BuiltinReward(Block):
         "maxTokens long."
     )
     pattern: Text | None = Field(
-        default=None, description="RE2 pattern searched in the answer; needed by kind regex only."
+        default=None, description="Regular expression searched in the answer; needed by kind regex only."
     )
     tolerance: float = Field(default=1e-6, ge=0, description="Largest difference that kind numeric calls equal.")
     json_schema: FreeForm | None = Field(
