@@ -7,9 +7,9 @@ from collections.abc import Callable
 import typer
 from rich.console import Console
 from rich.markup import escape
-from ytrain_api.errors import YTrainError
 
 from ytrain.cli import model, report, run
+from ytrain_api.errors import YTrainError
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -23,10 +23,12 @@ def import_model(
 def merge(
     adapter: Annotated[Path, typer.Argument(help="Folder of a LoRA adapter, such as a run's output.")],
     dir: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
-    base: Annotated[Path | None, typer.Option(help="Base model.  [default: the one that the adapter names]", show_default=False)] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Base model.  [default: the one that the adapter names]", show_default=False)
+    ] = None,
 ) -> None:
     """Merge a LoRA adapter into its base model, in float32."""
-    from ytrain.models.export import merge_adapter
+    from ytrain.models.merge import merge_adapter
 
     console = Console(soft_wrap=True)
     with console.status(f"merging {adapter}"):

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+
 from ytrain_api.errors import SpecError
 
 

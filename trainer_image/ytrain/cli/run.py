@@ -7,17 +7,29 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 from rich.markup import escape
+
 from ytrain_api import load_job
 from ytrain_api.errors import Preempted, SpecError
 
 
 def run(
     file: Annotated[Path, typer.Argument(help="The job file: a YTrainJob, with its ConfigMaps and Secrets beside it.")],
-    workdir: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]", show_default=False)] = None,
-    claim: Annotated[list[str] | None, typer.Option(help="NAME=DIR: the folder that stands for a volume claim; repeatable.")] = None,
+    workdir: Annotated[
+        Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]", show_default=False)
+    ] = None,
+    claim: Annotated[
+        list[str] | None, typer.Option(help="NAME=DIR: the folder that stands for a volume claim; repeatable.")
+    ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")] = "auto",
-    resume: Annotated[Literal["auto", "never"], typer.Option(help="Go on with the run in the work folder, or refuse to.")] = "auto",
-    cache: Annotated[Path | None, typer.Option(help="Folder of tokenised data.  [default: ~/.cache/ytrain]", envvar="YTRAIN_CACHE", show_default=False)] = None,
+    resume: Annotated[
+        Literal["auto", "never"], typer.Option(help="Go on with the run in the work folder, or refuse to.")
+    ] = "auto",
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of tokenised data.  [default: ~/.cache/ytrain]", envvar="YTRAIN_CACHE", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Train from a job file on this machine; stopped at any point, the same command goes on."""
     console = Console(soft_wrap=True)
@@ -25,24 +37,30 @@ def run(
     claims = parse_claims(claim or [])
     console.print(f"[bold]{escape(job_file.job.metadata.name)}[/]: preparing")
     # After the job file is checked: torch and transformers take seconds to import.
-    from ytrain.methods.sft import RunOptions, train
-    from ytrain.report.live import open_progress
-    from ytrain.report.summary import print_summary
+    from ytrain.methods.options import RunOptions
+    from ytrain.methods.run import run_job
+    from ytrain.report import open_progress, print_summary
     from ytrain.training.run_folder import RunFolder
     from ytrain.training.stop import stop_on_signals
 
-    folder = RunFolder(workdir or Path("runs") / job_file.job.metadata.name)
-    options = RunOptions(folder=folder, claims=claims, device=device, resume=resume, cache=cache_folder(cache))
+    options = RunOptions(
+        folder=RunFolder(workdir or Path("runs") / job_file.job.metadata.name),
+        base_dir=file.resolve().parent,
+        claims=claims,
+        device=device,
+        resume=resume,
+        cache=cache_folder(cache),
+    )
     progress = open_progress(console)
     try:
-        with folder.claimed(), stop_on_signals(progress.note) as stop:
-            train(job_file, file.resolve().parent, options, progress, stop)
+        with stop_on_signals(progress.note) as stop:
+            run_job(job_file, options, progress, stop)
     except Preempted as preempted:
-        progress.close()
-        raise Preempted(f"{preempted}; the checkpoint is in {folder.checkpoints}. Run the same command to go on") from None
+        saved = f"{preempted}; the checkpoint is in {options.folder.checkpoints}. Run the same command to go on"
+        raise Preempted(saved) from None
     finally:
         progress.close()
-    print_summary(folder.path, console)
+    print_summary(options.folder.path, console)
 
 
 def parse_claims(claims: list[str]) -> dict[str, Path]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+
 from ytrain_api.errors import SpecError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]

@@ -32,7 +32,13 @@ def mean_loss(model: LanguageModel, dataset: TokenDataset, *, row_tokens: int, p
 
 
 def kl_to_start(
-    model: LanguageModel, start: HiddenStates, dataset: TokenDataset, indices: Sequence[int], *, row_tokens: int, packing: bool
+    model: LanguageModel,
+    start: HiddenStates,
+    dataset: TokenDataset,
+    indices: Sequence[int],
+    *,
+    row_tokens: int,
+    packing: bool,
 ) -> PerToken:
     """KL(start || now) at the labels of the given samples: it foretells forgetting (arXiv 2509.04259)."""
     total, tokens = 0.0, 0

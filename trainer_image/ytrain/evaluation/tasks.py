@@ -33,7 +33,9 @@ class Task:
     max_new_tokens: int
 
 
-def exact_match(model: LanguageModel, tokenizer: PreTrainedTokenizerFast, task: Task, *, stop_ids: Sequence[int]) -> dict[str, Any]:
+def exact_match(
+    model: LanguageModel, tokenizer: PreTrainedTokenizerFast, task: Task, *, stop_ids: Sequence[int]
+) -> dict[str, Any]:
     """The `tasks` entry of an evaluation: answers equal to the expected text, white space at the ends aside."""
     # Similar lengths together, so that little of a batch is padding.
     order = sorted(range(len(task.questions)), key=lambda i: len(task.questions[i].prompt))
@@ -58,7 +60,11 @@ def exact_match(model: LanguageModel, tokenizer: PreTrainedTokenizerFast, task: 
 
 
 def _generate(
-    model: LanguageModel, tokenizer: PreTrainedTokenizerFast, prompts: list[str], max_new_tokens: int, stop_ids: Sequence[int]
+    model: LanguageModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: list[str],
+    max_new_tokens: int,
+    stop_ids: Sequence[int],
 ) -> list[str]:
     encoded = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     width = max(len(ids) for ids in encoded)
@@ -79,4 +85,4 @@ def _generate(
             eos_token_id=list(stop_ids),
             pad_token_id=stop_ids[0],
         )
-    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in output[:, width:].tolist()]
+    return [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in output[:, width:].tolist()]

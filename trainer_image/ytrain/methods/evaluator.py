@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from ytrain_api.job import Spec
 
 from ytrain.evaluation.losses import PerToken, kl_to_start, mean_loss
 from ytrain.evaluation.tasks import exact_match
@@ -12,6 +11,7 @@ from ytrain.methods.inputs import Inputs
 from ytrain.methods.setup import row_tokens
 from ytrain.models.language_model import HiddenStates, LanguageModel
 from ytrain.training.run_folder import RunFolder, read_json, write_json
+from ytrain_api.job import Spec
 
 KL_SAMPLES = 32
 """Training samples on which the distance to the start is measured."""
@@ -74,7 +74,9 @@ class Evaluator:
 def stop_tokens(inputs: Inputs) -> list[int]:
     """Tokens that end an answer: the tokenizer's end of sequence, and what the chat template closes a turn with."""
     tokenizer, dataset = inputs.tokenizer, inputs.train.dataset
-    closing = {int(dataset[i].input_ids[np.flatnonzero(dataset[i].supervised)[-1]]) for i in range(min(8, len(dataset)))}
+    closing = {
+        int(dataset[i].input_ids[np.flatnonzero(dataset[i].supervised)[-1]]) for i in range(min(8, len(dataset)))
+    }
     special = closing & {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     end = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
     return sorted(special | end)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
-from ytrain_api import JobFile
-from ytrain_api.errors import DataError
 
 from ytrain.data.chat import ChatRenderer
 from ytrain.data.formats import normalise
@@ -19,6 +17,8 @@ from ytrain.data.tokenising import TokenSettings
 from ytrain.evaluation.tasks import Question, Task
 from ytrain.models.load import load_tokenizer
 from ytrain.sources import DataFiles, Resolved, Sources
+from ytrain_api import JobFile
+from ytrain_api.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,9 @@ def load_inputs(job_file: JobFile, sources: Sources, *, cache: Path, skipped: Pa
         ignored.extend(found.ignored)
         return DataSource(files=found.files, format=format, repeat=repeat)
 
-    def data(entries: Sequence[DataSource], where: str, skipped: Path | None = None, kind: str = "chat") -> PreparedData:
+    def data(
+        entries: Sequence[DataSource], where: str, skipped: Path | None = None, kind: str = "chat"
+    ) -> PreparedData:
         return prepare(
             entries,
             tokenizer,

@@ -1,12 +1,9 @@
-"""From the job's words to the objects that train: token weights, model with or without adapter, start, teacher, plan."""
+"""From the job's words to the objects that train: token weights, model and adapter, start, teacher, engine, plan."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from ytrain_api.job import Spec
-from ytrain_api.loss import TokenLoss
-from ytrain_api.errors import SpecError
 
 from ytrain.data.dataset import TokenDataset
 from ytrain.engine.base import OptimizerSettings
@@ -18,6 +15,9 @@ from ytrain.models.lora import add_adapter, continue_adapter, default_learning_r
 from ytrain.objective import weights
 from ytrain.objective.head import Objective
 from ytrain.training.plan import Plan
+from ytrain_api.errors import SpecError
+from ytrain_api.job import Spec
+from ytrain_api.loss import TokenLoss
 
 FULL_LEARNING_RATE = 5e-6
 
@@ -81,7 +81,7 @@ def load_models(spec: Spec, inputs: Inputs, *, device: torch.device, compute_dty
             seed=spec.optimization.seed,
         )
     if spec.model.gradient_checkpointing:
-        current.module.gradient_checkpointing_enable({"use_reentrant": False})
+        current.module.activation_checkpointing_enable({"use_reentrant": False})
 
     def start() -> HiddenStates:
         if lora is not None:

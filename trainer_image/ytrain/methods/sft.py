@@ -1,77 +1,43 @@
-"""Supervised fine-tuning: one job, from its file to a verified output folder.
+"""Supervised fine-tuning: one job, from its file to a verified output folder; `train` reads top to bottom.
 
-`train` reads top to bottom what happens in a run. It can be stopped at any point and called again with the same
-arguments: what is finished is not done twice.
+It can be stopped at any point and called again with the same arguments: what is finished is not done twice.
 """
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from ytrain_api import JobFile, config_digest, dump_job
-from ytrain_api.errors import SpecError
 
 from ytrain import __version__
-from ytrain.engine.device import DeviceName, choose_device, choose_precision, describe, peak_memory_bytes
-from ytrain.methods.availability import check_available
+from ytrain.engine.device import choose_device, choose_precision, describe, peak_memory_bytes
 from ytrain.methods.evaluator import Evaluator
-from ytrain.methods.inputs import Inputs, apply_secrets, load_inputs
+from ytrain.methods.inputs import Inputs, load_inputs
+from ytrain.methods.options import RunOptions
+from ytrain.methods.output import OutputFolder
 from ytrain.methods.setup import Models, engine, load_models, objective, peak_learning_rate, plan
-from ytrain.models.export import Verified, export
-from ytrain.models.folder import check_empty, digest
+from ytrain.methods.stopwatch import Stopwatch
+from ytrain.models.language_model import LanguageModel
 from ytrain.models.probe import check_packed_forward
 from ytrain.report.live import Progress
-from ytrain.report.page import write_report
 from ytrain.sources import Sources
 from ytrain.training.checkpoint import Checkpoints, Position, read_position, restore
 from ytrain.training.loop import Loop, LoopSettings, Trainee
 from ytrain.training.metrics import MetricsLog
-from ytrain.training.run_folder import Resume, RunFolder, read_json, write_json
+from ytrain.training.run_folder import RunFolder
 from ytrain.training.schedule import learning_rate
 from ytrain.training.stop import StopRequest
-
-VERIFIED_SAMPLES, VERIFIED_TOKENS = 3, 512
-EXPORT_RECORD = "ytrain.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How the command line places a run on this machine; nothing here changes the result."""
-
-    folder: RunFolder
-    claims: Mapping[str, Path]
-    device: DeviceName
-    resume: Resume
-    cache: Path
+from ytrain_api import JobFile
+from ytrain_api.errors import SpecError
+from ytrain_api.job import Spec
 
 
-class Stopwatch:
-    """Seconds of each phase of a run, told to the progress display as they begin."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.seconds: dict[str, float] = {}
-        self._progress = progress
-
-    @contextmanager
-    def phase(self, key: str, words: str) -> Iterator[None]:
-        self._progress.phase(words)
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[key] = self.seconds.get(key, 0.0) + time.monotonic() - began
-
-
-def train(job_file: JobFile, base_dir: Path, options: RunOptions, progress: Progress, stop: StopRequest) -> None:
-    """Run the job to its end.
+def train(
+    job_file: JobFile, options: RunOptions, identity: str, progress: Progress, stop: StopRequest
+) -> dict[str, Any]:
+    """Run an sft job to its end; returns what result.json records.
 
     Args:
-        base_dir: folder of the job file, for relative sources.
+        identity: digest of what determines the result; a checkpoint of another one is not gone on with.
         stop: asked after every step.
 
     Raises:
@@ -79,74 +45,41 @@ def train(job_file: JobFile, base_dir: Path, options: RunOptions, progress: Prog
         TrainingError: training cannot go on.
         Preempted: `stop` asked for it; a checkpoint was saved.
     """
-    check_available(job_file.job)
-    apply_secrets(job_file)
     spec, folder, watch = job_file.job.spec, options.folder, Stopwatch(progress)
-    identity = config_digest(job_file.job)
-    folder.check(identity, options.resume)
-    if folder.finished():
-        progress.note(f"{folder.path}: this job is done already; its output is {read_json(folder.result)['output']['path']}")
-        return
-    folder.open(identity, dump_job(job_file.job))
+    output = OutputFolder(spec, identity, default=folder.output, base_dir=options.base_dir, claims=options.claims)
     sources = Sources(
-        claims=options.claims, config_maps=job_file.config_maps, base_dir=base_dir, scratch=folder.path / ".inputs"
+        claims=options.claims,
+        config_maps=job_file.config_maps,
+        base_dir=options.base_dir,
+        scratch=folder.path / ".inputs",
     )
-    target = output_folder(spec.output.target, options, base_dir)
-    exported = _exported(target, identity)
-    if not exported:
-        check_empty(target, field=f"spec.output.target: {spec.output.target or target}")
-
     with watch.phase("tokenising", "reading and tokenising the data"):
         inputs = load_inputs(job_file, sources, cache=options.cache, skipped=folder.skipped)
     _tell_inputs(inputs, progress)
     device = choose_device(options.device)
-    dtype = choose_precision(spec.model.precision, device)
     with watch.phase("loading", "loading the model"):
+        dtype = choose_precision(spec.model.precision, device)
         models = load_models(spec, inputs, device=device, compute_dtype=dtype)
         check_packed_forward(models.current, packing=spec.data.packing)
     evaluator = Evaluator(spec, inputs, models.current, models.start, folder)
     loop = _loop(spec, identity, inputs, models, evaluator, folder, progress, stop)
     with watch.phase("evaluating", "evaluating before training"):
-        if loop.position.step == 0:
-            evaluator.before()
-    try:
-        with watch.phase("training", "training"):
-            position = loop.run()
-    finally:
-        loop.metrics.close()
-        write_report(folder.path)
+        evaluator.before()
+    with watch.phase("training", "training"):
+        position = loop.run()
+    watch.move("saving", loop.saving_seconds, out_of="training")
+    peak = peak_memory_bytes(device)
     with watch.phase("evaluating", "evaluating after training"):
         evaluator.after(position.step)
     with watch.phase("saving", "writing and verifying the output"):
-        verified = _export(spec, inputs, models, target, identity, position, exported)
-    watch.seconds["saving"] += loop.saving_seconds
-    watch.seconds["training"] -= loop.saving_seconds
-    result = _result(job_file, inputs, models, position, watch, identity, device)
-    result["output"] = {"path": str(target), "verified": verified}
-    result["digests"]["output"] = digest(target)
-    write_json(folder.result, result)
-    write_report(folder.path)
-
-
-def output_folder(target: str | None, options: RunOptions, base_dir: Path) -> Path:
-    """Where the result goes: the job's target, or `output/` in the work folder.
-
-    Raises:
-        SpecError: a claim without a folder here, or a path that leaves it.
-    """
-    if target is None:
-        return options.folder.output
-    scheme, _, rest = target.partition("://")
-    if scheme == "file":
-        return (base_dir / rest).resolve()
-    claim, _, path = rest.partition("/")
-    if claim not in options.claims:
-        raise SpecError(f"spec.output.target: {target}: no folder for the claim here; give one with --claim {claim}=DIR")
-    root = options.claims[claim].resolve()
-    folder = (root / path).resolve()
-    if folder == root or not folder.is_relative_to(root):
-        raise SpecError(f"spec.output.target: {target}: name a folder below the claim")
-    return folder
+        written = output.write(models.current, inputs, position)
+    result = _result(job_file, inputs, models.current, position)
+    return result | {
+        "output": written,
+        "memory": {"peakBytes": peak},
+        "timing": watch.seconds,
+        "digests": {"output": written["digest"], "data": position.data_digest, "config": identity},
+    }
 
 
 def _tell_inputs(inputs: Inputs, progress: Progress) -> None:
@@ -162,7 +95,7 @@ def _tell_inputs(inputs: Inputs, progress: Progress) -> None:
 
 
 def _loop(
-    spec: Any,
+    spec: Spec,
     identity: str,
     inputs: Inputs,
     models: Models,
@@ -173,9 +106,11 @@ def _loop(
 ) -> Loop:
     """The training loop, at the newest usable checkpoint or at the start."""
     optimization = spec.optimization
+    assert spec.sft is not None
     peak = peak_learning_rate(spec, models.current.module.config.get_text_config().hidden_size)
     if optimization.learning_rate is None:
-        progress.note(f"learning rate {peak:.2g}: the default for {'a LoRA of this width' if spec.model.lora else 'a full training'}")
+        kind = "a LoRA on a model of this width" if spec.model.lora else "a full training"
+        progress.note(f"learning rate {peak:.2g}: the default for {kind}")
     trainee = Trainee(
         model=models.current,
         engine=engine(spec, models.current),
@@ -220,74 +155,20 @@ def _loop(
     )
 
 
-def _export(
-    spec: Any, inputs: Inputs, models: Models, target: Path, identity: str, position: Position, exported: bool
-) -> dict[str, Any]:
-    if exported:  # the process died between the rename of the output and its own last record
-        verified: dict[str, Any] = read_json(target / EXPORT_RECORD)["verified"]
-        return verified
-    dataset = inputs.train.dataset
-    samples = [
-        torch.from_numpy(dataset[i].input_ids[:VERIFIED_TOKENS].astype("int64"))
-        for i in range(min(VERIFIED_SAMPLES, len(dataset)))
-    ]
-
-    def record(verified: Verified) -> dict[str, Any]:
-        return {
-            "config": identity,
-            "data": position.data_digest,
-            "base": {"source": spec.model.source, "revision": inputs.model.revision},
-            "step": position.step,
-            "verified": {
-                "maxLogitDifference": verified.max_logit_difference,
-                "mergedMaxLogitDifference": verified.merged_max_logit_difference,
-                "changeFromBase": verified.change_from_base,
-            },
-        }
-
-    verified = export(
-        models.current,
-        inputs.tokenizer,
-        target,
-        merge=spec.output.merge,
-        samples=samples,
-        record=lambda stage, verified: write_json(stage / EXPORT_RECORD, record(verified)),
-    )
-    return record(verified)["verified"]
-
-
-def _exported(target: Path, identity: str) -> bool:
-    path = target / EXPORT_RECORD
-    return path.is_file() and read_json(path)["config"] == identity
-
-
-def _result(
-    job_file: JobFile,
-    inputs: Inputs,
-    models: Models,
-    position: Position,
-    watch: Stopwatch,
-    identity: str,
-    device: torch.device,
-) -> dict[str, Any]:
-    trainable = models.current.trainable()
+def _result(job_file: JobFile, inputs: Inputs, model: LanguageModel, position: Position) -> dict[str, Any]:
     return {
         "job": job_file.job.metadata.name,
-        "uid": None,
+        "uid": job_file.job.metadata.uid,
         "state": "Succeeded",
         "step": position.step,
         "epoch": position.epoch,
-        "digests": {"data": position.data_digest, "config": identity},
         "base": {"source": job_file.job.spec.model.source, "revision": inputs.model.revision},
         "versions": {"ytrain": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
-        "device": describe(device),
-        "precision": str(models.current.compute_dtype).removeprefix("torch."),
+        "device": describe(model.device),
+        "precision": str(model.compute_dtype).removeprefix("torch."),
         "parameters": {
-            "total": sum(p.numel() for p in models.current.module.parameters()),
-            "trainable": sum(p.numel() for p in trainable.values()),
+            "total": sum(parameter.numel() for parameter in model.module.parameters()),
+            "trainable": sum(parameter.numel() for parameter in model.trainable().values()),
         },
         "data": inputs.train.report.to_json(),
-        "memory": {"peakBytes": peak_memory_bytes(device)},
-        "timing": watch.seconds,
     }
-

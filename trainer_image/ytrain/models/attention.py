@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
 from ytrain_api.errors import SpecError
 
 SEGMENT_ATTENTION = "ytrain_segments"

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from ytrain.models.folder import staged
+from ytrain.models.language_model import LanguageModel
+from ytrain.models.merge import merge_adapter
 from ytrain_api.errors import TrainingError
 
-from ytrain.models.folder import check_empty, staged
-from ytrain.models.language_model import LanguageModel
-
 RELATIVE_TOLERANCE = 1e-3
-"""Largest difference of logits, relative to the largest logit, between what was trained and what was written (float32)."""
+"""Largest float32 difference of logits, relative to the largest, between what was trained and what was written."""
 
 BFLOAT16_TOLERANCE = 5e-2
 MERGED = "merged"
@@ -73,8 +74,7 @@ def _verify_adapter(
     difference = _verify(_load_adapter(stage, model), model, samples, expected)
     merged_difference = None
     if merge:
-        write_merged(model.module.name_or_path, stage, stage / MERGED)
-        merged_difference = _verify(_load(stage / MERGED, model), model, samples, expected)
+        merged_difference = merge_adapter(stage, stage / MERGED)
     with model.peft.disable_adapter():
         base = [logits(model, ids) for ids in samples]
     return Verified(
@@ -84,36 +84,22 @@ def _verify_adapter(
     )
 
 
-def write_merged(base: str, adapter: Path, folder: Path) -> None:
-    """Merge the adapter into its base, in float32, and write the model with the adapter's tokenizer.
-
-    Raises:
-        SpecError: `folder` is taken.
-    """
-    check_empty(folder, field="DIR")
-    module = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
-    merged: Any = PeftModel.from_pretrained(module, str(adapter), use_safetensors=True)
-    merged = merged.merge_and_unload(safe_merge=True)
-    with staged(folder) as stage:
-        merged.save_pretrained(stage)
-        for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"):
-            if (adapter / name).is_file():
-                (stage / name).write_bytes((adapter / name).read_bytes())
-
-
 def logits(model: LanguageModel, ids_T: Tensor) -> Tensor:
     """Float32 logits `[T, V]` of the model as it is trained, by transformers' own forward pass."""
     with model.generating() as module:
-        return module(input_ids=ids_T[None].to(model.device)).logits[0].float().cpu()
+        logits_TV: Tensor = module(input_ids=ids_T[None].to(model.device)).logits[0]
+    return logits_TV.float().cpu()
 
 
-def _load(folder: Path, like: LanguageModel) -> PreTrainedModel:
-    module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+def _load(folder: Path, like: LanguageModel) -> Any:
+    module: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     return module.to(like.device)
 
 
 def _load_adapter(folder: Path, like: LanguageModel) -> Any:
-    base = AutoModelForCausalLM.from_pretrained(like.module.name_or_path, dtype=like.module.dtype, use_safetensors=True)
+    base: Any = AutoModelForCausalLM.from_pretrained(
+        str(like.module.config.name_or_path), dtype=like.module.dtype, use_safetensors=True
+    )
     return PeftModel.from_pretrained(base.to(like.device), str(folder), use_safetensors=True)
 
 
@@ -123,7 +109,9 @@ def _verify(written: Any, model: LanguageModel, samples: Sequence[Tensor], expec
     worst = 0.0
     for ids, reference in zip(samples, expected, strict=True):
         with torch.no_grad(), model.autocast():
-            worst = max(worst, _difference(written(input_ids=ids[None].to(model.device)).logits[0].float().cpu(), reference))
+            worst = max(
+                worst, _difference(written(input_ids=ids[None].to(model.device)).logits[0].float().cpu(), reference)
+            )
     if not worst <= tolerance:
         raise TrainingError(
             f"the written model gives other logits than the trained one (relative difference {worst:.2g}, allowed "

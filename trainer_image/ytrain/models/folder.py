@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
+
 from ytrain_api.errors import SpecError
 
 

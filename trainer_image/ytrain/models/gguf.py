@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from ytrain_api.errors import SpecError
 
 from ytrain.models.folder import check_empty, staged
+from ytrain_api.errors import SpecError
 
 GGUF_MAGIC = b"GGUF"
 

@@ -29,10 +29,14 @@ class HiddenStates(Protocol):
 class LanguageModel:
     """A causal language model, optionally with a LoRA adapter (`peft`) on top of frozen weights (`module`)."""
 
-    def __init__(self, module: PreTrainedModel, *, peft: Any = None, compute_dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, module: PreTrainedModel, *, peft: Any = None, compute_dtype: torch.dtype = torch.float32
+    ) -> None:
         self.module = module
         self.peft = peft
         self.compute_dtype = compute_dtype
+        transformer: Any = module
+        self._decoder, self._linear = transformer.get_decoder(), transformer.get_output_embeddings()
         module.set_attn_implementation(SEGMENT_ATTENTION)
 
     @property
@@ -47,7 +51,7 @@ class LanguageModel:
     def hidden(self, row: Row) -> Tensor:
         """Final hidden states `[T, D]` of a row, after the last norm; segments do not see one another."""
         with self.autocast():
-            output = self.module.get_decoder()(
+            output = self._decoder(
                 input_ids=row.input_ids_1T,
                 position_ids=row.position_ids_1T,
                 segment_boundaries=row.boundaries,
@@ -58,7 +62,7 @@ class LanguageModel:
 
     def head(self) -> Head:
         """The output head; logits are computed by the objective, in chunks."""
-        linear, config = self.module.get_output_embeddings(), self.module.config.get_text_config()
+        linear, config = self._linear, self.module.config.get_text_config()
         scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
         return Head(
             weight_VD=linear.weight,

@@ -1,12 +1,13 @@
 """Loading a tokenizer and a model from a folder: safetensors only, no remote code, precision by the device."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
-from ytrain_api.errors import SpecError
 
 from ytrain.models.language_model import LanguageModel
+from ytrain_api.errors import SpecError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
@@ -23,10 +24,14 @@ def load_tokenizer(folder: Path, *, field: str = "spec.model.source") -> PreTrai
             f"{field}: {folder} has no tokenizer ({' or '.join(TOKENIZER_FILES)}); "
             "copy the tokenizer files of the base model beside the weights"
         )
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    loaded: PreTrainedTokenizerFast = tokenizer
+    return loaded
 
 
-def load_module(folder: Path, *, dtype: torch.dtype, device: torch.device, field: str = "spec.model.source") -> PreTrainedModel:
+def load_module(
+    folder: Path, *, dtype: torch.dtype, device: torch.device, field: str = "spec.model.source"
+) -> PreTrainedModel:
     """The causal language model of a folder, its weights in `dtype` on `device`.
 
     Raises:
@@ -40,12 +45,13 @@ def load_module(folder: Path, *, dtype: torch.dtype, device: torch.device, field
             "refused, and a .gguf file is turned into a model folder by `ytrain model import FILE.gguf DIR`"
         )
     try:
-        module = AutoModelForCausalLM.from_pretrained(
+        module: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
     except (ValueError, OSError, KeyError) as error:
         raise SpecError(f"{field}: {folder} is not a causal language model that can be loaded: {error}") from error
-    return module.to(device)
+    loaded: PreTrainedModel = module.to(device)
+    return loaded
 
 
 def load_language_model(

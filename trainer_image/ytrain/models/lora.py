@@ -1,12 +1,13 @@
 """LoRA: a new adapter on frozen weights, or one that training continues from, both by PEFT."""
 
+import math
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from ytrain_api.errors import SpecError
 
 from ytrain.models.language_model import START_ADAPTER, LanguageModel
+from ytrain_api.errors import SpecError
 
 
 def add_adapter(
@@ -28,7 +29,9 @@ def add_adapter(
     try:
         peft = get_peft_model(model.module, config)
     except ValueError as error:
-        linear = sorted({name.rsplit(".", 1)[-1] for name, m in model.module.named_modules() if isinstance(m, torch.nn.Linear)})
+        linear = sorted(
+            {name.rsplit(".", 1)[-1] for name, m in model.module.named_modules() if isinstance(m, torch.nn.Linear)}
+        )
         raise SpecError(
             f"spec.model.lora.targets: {targets}: {error}; the linear layers of this model are {', '.join(linear)}"
         ) from error
@@ -61,4 +64,4 @@ def default_learning_rate(hidden_size: int) -> float:
 
     Source: Thinking Machines, "LoRA without regret" (10 times the full model's rate, falling with width).
     """
-    return 5e-4 * (2000 / hidden_size) ** 0.5
+    return 5e-4 * math.sqrt(2000 / hidden_size)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ytrain_api.errors import SpecError
 
 from ytrain.data.rows import Segment, build_row
 from ytrain.models.language_model import LanguageModel
+from ytrain_api.errors import SpecError
 
 RELATIVE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 PROBE_LENGTHS = (24, 17)

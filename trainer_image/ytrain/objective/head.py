@@ -39,7 +39,7 @@ class Head:
         return logits_CV
 
     def cast(self, dtype: torch.dtype) -> "Head":
-        """The same head with its weights in the dtype that the hidden states have (a view where they have it already)."""
+        """The same head with its weights in the dtype of the hidden states; no copy where they have it already."""
         bias_V = None if self.bias_V is None else self.bias_V.detach().to(dtype)
         return replace(self, weight_VD=self.weight_VD.detach().to(dtype), bias_V=bias_V)
 
@@ -181,8 +181,10 @@ class _ChunkedHead(torch.autograd.Function):
         return total, loss_R, weight_R, anchor_R
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> Any:
-        return *(None if saved is None else saved * gradient.to(saved.dtype) for saved in ctx.saved_tensors), None
+        # In place: nobody else holds them, and a second [V, D] matrix would be the largest tensor of a step.
+        return *(None if saved is None else saved.mul_(gradient) for saved in ctx.saved_tensors), None
 
 
 def _chunk(hidden_CD: Tensor, rows: slice, pass_: _HeadPass) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

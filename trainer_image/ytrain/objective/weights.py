@@ -70,7 +70,7 @@ def dft() -> WeightFunction:
 def eaft(*, exponent: float = 1.0) -> WeightFunction:
     """Entropy-adaptive fine-tuning: (H_top20 / ln 20) ** exponent, in [0, 1] (arXiv 2601.02151)."""
 
-    def function(loss_C: Tensor, top_entropy_C: Tensor | None) -> Tensor:
+    def function(_: Tensor, top_entropy_C: Tensor | None) -> Tensor:
         assert top_entropy_C is not None
         return (top_entropy_C / math.log(TOP_ENTROPY_K)).clamp(0.0, 1.0) ** exponent
 

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from ytrain_api.errors import TrainingError
 
 from ytrain.models.folder import file_digest, staged
+from ytrain_api.errors import TrainingError
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
@@ -95,7 +95,9 @@ def restore(folder: Path, load: Callable[[dict[str, Tensor]], None]) -> None:
 
 
 def _write_manifest(folder: Path) -> None:
-    files = {name: {"bytes": (folder / name).stat().st_size, "xxh3": file_digest(folder / name)} for name in (TENSORS, STATE)}
+    files = {
+        name: {"bytes": (folder / name).stat().st_size, "xxh3": file_digest(folder / name)} for name in (TENSORS, STATE)
+    }
     (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": files}))
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from ytrain_api.errors import Preempted, TrainingError
 
 from ytrain.data.rows import Samples, build_row
 from ytrain.engine.base import Engine
@@ -23,6 +22,7 @@ from ytrain.training.checkpoint import Checkpoints, Position
 from ytrain.training.metrics import MetricsLog, weight_histogram
 from ytrain.training.plan import Plan, Step
 from ytrain.training.stop import StopRequest
+from ytrain_api.errors import Preempted, TrainingError
 
 DIVERGED_STEPS = 3
 """Steps in a row with a loss or gradient that is not finite after which a run ends."""
@@ -176,9 +176,7 @@ def _row_objective(trainee: Trainee, row: Any) -> tuple[torch.Tensor, RowStatist
         for reference in (trainee.start, trainee.teacher)
     )
     hidden_RD = trainee.model.hidden(row)[row.label_rows_R]
-    return objective_sum(
-        hidden_RD, row.labels_R, trainee.model.head(), trainee.objective, start=start, teacher=teacher
-    )
+    return objective_sum(hidden_RD, row.labels_R, trainee.model.head(), trainee.objective, start=start, teacher=teacher)
 
 
 def _place(samples: Any, index: int) -> str:

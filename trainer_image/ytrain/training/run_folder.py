@@ -37,7 +37,9 @@ class RunFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise SpecError(f"{self.path}: another process trains in this folder; name another with --workdir") from None
+                raise SpecError(
+                    f"{self.path}: another process trains in this folder; name another with --workdir"
+                ) from None
             yield
 
     def finished(self) -> bool:
@@ -55,7 +57,7 @@ class RunFolder:
         there = [path.name for path in self.path.iterdir() if path.name != LOCK]
         if there and not (self.path / IDENTITY).is_file():
             raise SpecError(f"{self.path}: is not empty and holds no run; name another folder with --workdir")
-        if not self.result.is_file() and not any(self.checkpoints.glob("step-*")):
+        if not self.finished() and not any(self.checkpoints.glob("step-*")):
             return
         if resume == "never":
             raise SpecError(f"{self.path}: holds a run already; remove it, or name another folder with --workdir")

@@ -1,0 +1,82 @@
+"""Where a job's result goes, and how it gets there: once, complete, with a record of what it was made from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ytrain.methods.inputs import Inputs
+from ytrain.models.export import Verified, export
+from ytrain.models.folder import check_empty, digest
+from ytrain.models.language_model import LanguageModel
+from ytrain.training.checkpoint import Position
+from ytrain.training.run_folder import read_json, write_json
+from ytrain_api.errors import SpecError
+from ytrain_api.job import Spec
+
+VERIFIED_SAMPLES, VERIFIED_TOKENS = 3, 512
+RECORD = "ytrain.json"
+
+
+class OutputFolder:
+    """The folder that a job's result goes to.
+
+    Raises:
+        SpecError: a claim without a folder here, a path that leaves its claim, or a folder that holds something else.
+    """
+
+    def __init__(self, spec: Spec, identity: str, *, default: Path, base_dir: Path, claims: Mapping[str, Path]) -> None:
+        self.path = default if spec.output.target is None else _locate(spec.output.target, base_dir, claims)
+        self._spec = spec
+        self._identity = identity
+        record = self.path / RECORD
+        # True where the process died between writing the output and recording the end of the run.
+        self.written = record.is_file() and read_json(record)["config"] == identity
+        if not self.written:
+            check_empty(self.path, field=f"spec.output.target: {spec.output.target or self.path}")
+
+    def write(self, model: LanguageModel, inputs: Inputs, position: Position) -> dict[str, Any]:
+        """Export and verify; returns the `output` entry of result.json."""
+        if not self.written:
+            dataset = inputs.train.dataset
+            samples = [
+                torch.from_numpy(dataset[i].input_ids[:VERIFIED_TOKENS].astype("int64"))
+                for i in range(min(VERIFIED_SAMPLES, len(dataset)))
+            ]
+
+            def record(stage: Path, verified: Verified) -> None:
+                write_json(stage / RECORD, self._record(inputs, position, verified))
+
+            export(model, inputs.tokenizer, self.path, merge=self._spec.output.merge, samples=samples, record=record)
+        verified = read_json(self.path / RECORD)["verified"]
+        return {"path": str(self.path), "digest": digest(self.path), "verified": verified}
+
+    def _record(self, inputs: Inputs, position: Position, verified: Verified) -> dict[str, Any]:
+        return {
+            "config": self._identity,
+            "data": position.data_digest,
+            "base": {"source": self._spec.model.source, "revision": inputs.model.revision},
+            "step": position.step,
+            "verified": {
+                "maxLogitDifference": verified.max_logit_difference,
+                "mergedMaxLogitDifference": verified.merged_max_logit_difference,
+                "changeFromBase": verified.change_from_base,
+            },
+        }
+
+
+def _locate(target: str, base_dir: Path, claims: Mapping[str, Path]) -> Path:
+    scheme, _, rest = target.partition("://")
+    if scheme == "file":
+        return (base_dir / rest).resolve()
+    claim, _, path = rest.partition("/")
+    if claim not in claims:
+        raise SpecError(
+            f"spec.output.target: {target}: the claim has no folder here; give one with --claim {claim}=DIR"
+        )
+    root = claims[claim].resolve()
+    folder = (root / path).resolve()
+    if folder == root or not folder.is_relative_to(root):
+        raise SpecError(f"spec.output.target: {target}: name a folder below the claim, without '..'")
+    return folder

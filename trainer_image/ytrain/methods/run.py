@@ -1,0 +1,52 @@
+"""The life of a run around its method: the work folder, the job's place in it, and a record of how it ended."""
+
+from typing import Any
+
+from ytrain.methods.availability import check_available
+from ytrain.methods.inputs import apply_secrets
+from ytrain.methods.options import RunOptions
+from ytrain.methods.sft import train
+from ytrain.report.live import Progress
+from ytrain.report.page import write_report
+from ytrain.training.run_folder import read_json, write_json
+from ytrain.training.stop import StopRequest
+from ytrain_api import JobFile, config_digest, dump_job
+from ytrain_api.errors import YTrainError
+
+STATES = {143: "Preempted"}
+"""State that result.json records for an exit code; `Failed` for the others."""
+
+
+def run_job(job_file: JobFile, options: RunOptions, progress: Progress, stop: StopRequest) -> None:
+    """Run a job to its end; called again after a stop it goes on, called again after the end it does nothing.
+
+    Raises:
+        YTrainError: one of its kinds; the run folder records it.
+    """
+    check_available(job_file.job)
+    apply_secrets(job_file)
+    folder, identity = options.folder, config_digest(job_file.job)
+    with folder.claimed():
+        folder.check(identity, options.resume)
+        if folder.finished():
+            output = read_json(folder.result)["output"]["path"]
+            progress.note(f"{folder.path}: this job is done already; its output is in {output}")
+            return
+        folder.open(identity, dump_job(job_file.job))
+        try:
+            result = train(job_file, options, identity, progress, stop)
+        except YTrainError as error:
+            write_json(folder.result, _failure(job_file, error))
+            write_report(folder.path)
+            raise
+        write_json(folder.result, result)
+        write_report(folder.path)
+
+
+def _failure(job_file: JobFile, error: YTrainError) -> dict[str, Any]:
+    return {
+        "job": job_file.job.metadata.name,
+        "uid": job_file.job.metadata.uid,
+        "state": STATES.get(error.exit_code, "Failed"),
+        "failure": {"kind": type(error).__name__, "message": str(error), "exitCode": error.exit_code},
+    }
