@@ -10,7 +10,7 @@ from ytrain.report.live import Progress
 from ytrain.report.page import write_report
 from ytrain.training.run_folder import read_json, write_json
 from ytrain.training.stop import StopRequest
-from ytrain_api import JobFile, config_digest, dump_job
+from ytrain_api import JobFile, YTrainJob, config_digest, dump_job
 from ytrain_api.errors import YTrainError
 
 STATES = {143: "Preempted"}
@@ -25,22 +25,29 @@ def run_job(job_file: JobFile, options: RunOptions, progress: Progress, stop: St
     """
     check_available(job_file.job)
     apply_secrets(job_file)
-    folder, identity = options.folder, config_digest(job_file.job)
+    folder, config = options.folder, config_digest(job_file.job)
     with folder.claimed():
-        folder.check(identity, options.resume)
-        if folder.finished():
+        folder.check(_identity(job_file.job), options.resume)
+        if folder.finished(config):
             output = read_json(folder.result)["output"]["path"]
             progress.note(f"{folder.path}: this job is done already; its output is in {output}")
             return
-        folder.open(identity, dump_job(job_file.job))
+        folder.open(_identity(job_file.job), dump_job(job_file.job))
         try:
-            result = train(job_file, options, identity, progress, stop)
+            result = train(job_file, options, config, progress, stop)
         except YTrainError as error:
             write_json(folder.result, _failure(job_file, error))
             write_report(folder.path)
             raise
         write_json(folder.result, result)
         write_report(folder.path)
+
+
+def _identity(job: YTrainJob) -> str:
+    """Digest of what a run must share with a folder's checkpoints: a run may go on to more epochs or steps."""
+    length = {"epochs": 1, "max_steps": None}
+    optimization = job.spec.optimization.model_copy(update=length)
+    return config_digest(job.model_copy(update={"spec": job.spec.model_copy(update={"optimization": optimization})}))
 
 
 def _failure(job_file: JobFile, error: YTrainError) -> dict[str, Any]:

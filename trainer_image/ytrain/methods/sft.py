@@ -31,13 +31,11 @@ from ytrain_api.errors import SpecError
 from ytrain_api.job import Spec
 
 
-def train(
-    job_file: JobFile, options: RunOptions, identity: str, progress: Progress, stop: StopRequest
-) -> dict[str, Any]:
+def train(job_file: JobFile, options: RunOptions, config: str, progress: Progress, stop: StopRequest) -> dict[str, Any]:
     """Run an sft job to its end; returns what result.json records.
 
     Args:
-        identity: digest of what determines the result; a checkpoint of another one is not gone on with.
+        config: digest of what determines the result, recorded with it.
         stop: asked after every step.
 
     Raises:
@@ -46,7 +44,7 @@ def train(
         Preempted: `stop` asked for it; a checkpoint was saved.
     """
     spec, folder, watch = job_file.job.spec, options.folder, Stopwatch(progress)
-    output = OutputFolder(spec, identity, default=folder.output, base_dir=options.base_dir, claims=options.claims)
+    output = OutputFolder(spec, config, default=folder.output, base_dir=options.base_dir, claims=options.claims)
     sources = Sources(
         claims=options.claims,
         config_maps=job_file.config_maps,
@@ -62,7 +60,7 @@ def train(
         models = load_models(spec, inputs, device=device, compute_dtype=dtype)
         check_packed_forward(models.current, packing=spec.data.packing)
     evaluator = Evaluator(spec, inputs, models.current, models.start, folder)
-    loop = _loop(spec, identity, inputs, models, evaluator, folder, progress, stop)
+    loop = _loop(spec, inputs, models, evaluator, folder, progress, stop)
     with watch.phase("evaluating", "evaluating before training"):
         evaluator.before()
     with watch.phase("training", "training"):
@@ -78,7 +76,7 @@ def train(
         "output": written,
         "memory": {"peakBytes": peak},
         "timing": watch.seconds,
-        "digests": {"output": written["digest"], "data": position.data_digest, "config": identity},
+        "digests": {"output": written["digest"], "data": position.data_digest, "config": config},
     }
 
 
@@ -96,7 +94,6 @@ def _tell_inputs(inputs: Inputs, progress: Progress) -> None:
 
 def _loop(
     spec: Spec,
-    identity: str,
     inputs: Inputs,
     models: Models,
     evaluator: Evaluator,
@@ -121,7 +118,7 @@ def _loop(
     )
     data_digest = inputs.train.report.digest
     checkpoints = Checkpoints(folder.checkpoints, keep=spec.checkpoint.keep)
-    position = Position(step=0, epoch=0.0, config_digest=identity, data_digest=data_digest, labels_trained=0)
+    position = Position(step=0, epoch=0.0, data_digest=data_digest, labels_trained=0)
     torch.manual_seed(optimization.seed)
     newest = checkpoints.latest(progress.note)
     if newest is not None:
@@ -143,7 +140,6 @@ def _loop(
             checkpoint_seconds=spec.checkpoint.every.seconds,
             checkpoint_steps=spec.checkpoint.every_steps,
             evaluate_steps=spec.evaluation.every_steps,
-            config_digest=identity,
             data_digest=data_digest,
         ),
         checkpoints=checkpoints,

@@ -30,7 +30,6 @@ class Position:
 
     step: int
     epoch: float
-    config_digest: str
     data_digest: str
     labels_trained: int
 

@@ -51,7 +51,6 @@ class LoopSettings:
     checkpoint_seconds: float
     checkpoint_steps: int | None
     evaluate_steps: int | None
-    config_digest: str
     data_digest: str
 
 
@@ -147,7 +146,6 @@ class Loop:
         self.position = Position(
             step=step.number,
             epoch=step.epoch,
-            config_digest=self.settings.config_digest,
             data_digest=self.settings.data_digest,
             labels_trained=self.position.labels_trained + step.labels,
         )

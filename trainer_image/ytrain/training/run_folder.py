@@ -42,11 +42,14 @@ class RunFolder:
                 ) from None
             yield
 
-    def finished(self) -> bool:
-        """Whether the run in the folder ended with its output written."""
-        return self.result.is_file() and bool(read_json(self.result)["state"] == "Succeeded")
+    def finished(self, config: str) -> bool:
+        """Whether a run with this configuration ended here with its output written."""
+        if not self.result.is_file():
+            return False
+        result = read_json(self.result)
+        return bool(result["state"] == "Succeeded" and result["digests"]["config"] == config)
 
-    def check(self, job_digest: str, resume: Resume) -> None:
+    def check(self, identity: str, resume: Resume) -> None:
         """Refuse a folder that holds something else than this job's run.
 
         A run that has nothing to go on from yet may be replaced, by any job.
@@ -57,20 +60,20 @@ class RunFolder:
         there = [path.name for path in self.path.iterdir() if path.name != LOCK]
         if there and not (self.path / IDENTITY).is_file():
             raise SpecError(f"{self.path}: is not empty and holds no run; name another folder with --workdir")
-        if not self.finished() and not any(self.checkpoints.glob("step-*")):
+        if not any(self.checkpoints.glob("step-*")):
             return
         if resume == "never":
             raise SpecError(f"{self.path}: holds a run already; remove it, or name another folder with --workdir")
-        if (self.path / IDENTITY).read_text() != job_digest:
+        if (self.path / IDENTITY).read_text() != identity:
             raise SpecError(
                 f"{self.path}: holds the run of another job (its model, data, method or optimization differ from this "
                 f"file's; {self.job.name} in it shows its own); name another folder with --workdir"
             )
 
-    def open(self, job_digest: str, job_text: str) -> None:
+    def open(self, identity: str, job_text: str) -> None:
         """Say which job's run this is."""
         self.job.write_text(job_text)
-        (self.path / IDENTITY).write_text(job_digest)
+        (self.path / IDENTITY).write_text(identity)
 
 
 def read_json(path: Path) -> dict[str, Any]:
