@@ -2,13 +2,14 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ytrain.cli import model, report, run
+from ytrain.cli import check, crd, model, report, run
 from ytrain_api.errors import YTrainError
 
 app = typer.Typer(
@@ -18,8 +19,10 @@ app = typer.Typer(
     help="Fine-tune open language models from one YAML file, on a laptop or on Kubernetes.",
 )
 app.command("run")(run.run)
+app.command("check")(check.check)
 app.command("merge")(model.merge)
 app.command("report")(report.report)
+app.command("crd")(crd.crd)
 models = typer.Typer(no_args_is_help=True, help="Model folders.")
 models.command("import")(model.import_model)
 app.add_typer(models, name="model")
@@ -28,6 +31,9 @@ app.add_typer(models, name="model")
 def main() -> None:
     """Entry point of `ytrain`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # The libraries' own bars and notices to developers would tear our progress display apart.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     sys.exit(guarded(lambda: app(standalone_mode=False)))
 
 

