@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -46,8 +47,12 @@ class Task:
 
     @property
     def environment(self) -> dict[str, str]:
-        # Passive: threads that wait do not burn the cores that a neighbour could use.
-        return {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+        return thread_environment(self.threads)
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Variables that give a process `threads` threads, which sleep while they wait and leave the cores to others."""
+    return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def run_trl(task: Task, folder: Path, kind: str) -> competitor.Measurement:
@@ -135,19 +140,21 @@ def compare(task: Task, names: list[str], rounds: int, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="a folder that transformers loads")
-    parser.add_argument("--folder", type=Path, required=True, help="for records, logs and runs; must not exist")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=REPOSITORY / ".quickstart/models/SmolLM2-135M-Instruct")
     parser.add_argument(
-        "--records", type=int, default=200, help="records to train on (default: 200, about 50,000 tokens)"
+        "--folder", type=Path, help="for records, logs and runs; must not exist (default: a temporary one)"
     )
+    parser.add_argument("--records", type=int, default=200, help="to train on (default: 200, about 50,000 tokens)")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--methods", nargs="+", choices=list(LEARNING_RATE), default=list(LEARNING_RATE))
     parser.add_argument("--competitors", nargs="+", choices=list(COMPETITORS), default=list(COMPETITORS))
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True)
-    folder, model = arguments.folder.resolve(), arguments.model.resolve()
+    if arguments.folder:
+        arguments.folder.mkdir(parents=True)
+    folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="ytrain-bench-"))).resolve()
+    model = arguments.model.resolve()
     train, heldout = write_records(folder, model, train=arguments.records, held_out=32)
     for method in arguments.methods:
         compare(Task(model, train, heldout, method, arguments.threads), arguments.competitors, arguments.rounds, folder)
