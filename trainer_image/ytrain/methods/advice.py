@@ -1,0 +1,78 @@
+"""What in a job is allowed and probably not meant, each in a sentence that says what to change."""
+
+from transformers import PretrainedConfig
+
+from ytrain.data import DataReport, TokenDataset
+from ytrain.methods.forecast import Course, Memory
+from ytrain.report.series import byte_size
+from ytrain_api.job import Spec
+
+FEW_STEPS = 10
+"""With fewer, warm-up and decay leave almost no step at the peak learning rate."""
+
+ENOUGH_STEPS = 50
+"""What the suggested batch aims at."""
+
+
+def few_steps(spec: Spec, report: DataReport, course: Course) -> str | None:
+    """A run that is over before it has learned; the suggested batch is always below the present one."""
+    if course.steps >= FEW_STEPS:
+        return None
+    optimization = spec.optimization
+    start = f"{course.steps} {'step' if course.steps == 1 else 'steps'} in all"
+    if course.epochs < optimization.epochs:
+        return f"{start}, by optimization.maxSteps: enough to try the job out, not to learn"
+    assert spec.sft is not None
+    longer = f"raise optimization.epochs (now {optimization.epochs})"
+    if spec.sft.window:
+        return f"{start}: {longer}, or give more data"
+    field, now, amount = "batchTokens", optimization.batch_tokens, report.tokens
+    if optimization.batch_sequences is not None:
+        field, now, amount = "batchSequences", optimization.batch_sequences, report.samples
+    assert now is not None
+    suggested = power_of_two_below(amount * optimization.epochs // ENOUGH_STEPS)
+    if suggested >= now or course.samples_per_step <= 1:
+        return f"{start}: {longer}, or give more data"
+    return f"{start}: lower optimization.{field} (now {now}), such as to {suggested}, or {longer}"
+
+
+def power_of_two_below(number: int) -> int:
+    """The largest power of two that is not above `number`; at least 1."""
+    return 1 << max(0, number.bit_length() - 1)
+
+
+def too_much_memory(memory: Memory) -> str | None:
+    """A job that does not fit, with the changes that help; all numbers are the estimate's."""
+    if memory.fits:
+        return None
+    start = f"needs about {byte_size(memory.need.total)}, this machine has {byte_size(memory.available)}"
+    fitting = [remedy for remedy in memory.remedies if remedy.bytes <= memory.available]
+    if fitting:
+        return f"{start}; fits with {' or with '.join(f'{r.change} ({byte_size(r.bytes)})' for r in fitting)}"
+    if memory.remedies:
+        best = memory.remedies[-1]
+        return f"{start}; {best.change} would need {byte_size(best.bytes)}: take a smaller model or a larger machine"
+    return f"{start}; take a smaller model or a larger machine"
+
+
+def beyond_positions(config: PretrainedConfig, dataset: TokenDataset) -> str | None:
+    """Samples longer than any sequence the model was made for."""
+    longest, made_for = int(dataset.lengths.max()), getattr(config.get_text_config(), "max_position_embeddings", None)
+    if made_for is None or longest <= made_for:
+        return None
+    return (
+        f"the longest sample has {longest} tokens, the model was made for {made_for} (max_position_embeddings); "
+        f"set data.maxTokens to {made_for} or below"
+    )
+
+
+def one_process(spec: Spec) -> str | None:
+    """A job for several ranks that trains in one process here."""
+    ranks = spec.workers.replicas * spec.workers.devices
+    if ranks == 1:
+        return None
+    return (
+        f"the job asks for {ranks} ranks (workers.replicas {spec.workers.replicas}, workers.devices "
+        f"{spec.workers.devices}); on this machine one process does the work of all. The global batch, and with it "
+        "the result, stays the same"
+    )

@@ -1,0 +1,171 @@
+"""Checks a job before anything is trained: what is wrong with it, and what its run will be; no weights are loaded.
+
+All that can be found is found in one go: job, output folder, sources, tokenizer, records, steps, memory, time.
+"""
+
+import tempfile
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from transformers import PretrainedConfig
+
+from ytrain.data import DataReport, runs
+from ytrain.methods import advice
+from ytrain.methods.availability import check_available
+from ytrain.methods.check_inputs import MODEL, TEACHER, broken_sources, load_config, read_inputs
+from ytrain.methods.findings import Findings
+from ytrain.methods.forecast import (
+    Course,
+    Duration,
+    Memory,
+    foretell_course,
+    foretell_duration,
+    foretell_memory,
+    foretell_windows,
+)
+from ytrain.methods.inputs import Inputs, apply_secrets
+from ytrain.methods.options import RunOptions
+from ytrain.methods.output import OutputFolder
+from ytrain.models.cost import WindowCost
+from ytrain.models.step_trace import NotTraceableError
+from ytrain.sources import Sources
+from ytrain_api import JobFile, config_digest
+from ytrain_api.job import Spec
+
+PREVIEWS = 3
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A sample as a person reads it."""
+
+    place: str
+    """File and line of its record."""
+    tokens: int
+    labels: int
+    runs: list[tuple[str, bool]]
+    """Decoded text in order, and whether it is learned."""
+
+
+@dataclass(kw_only=True)
+class Check:
+    """What a check found out; what could not be reached is None or empty."""
+
+    findings: Findings = field(default_factory=Findings)
+    """What keeps the job from running."""
+    warnings: list[str] = field(default_factory=list)
+    """What is allowed and probably not meant."""
+    notes: list[str] = field(default_factory=list)
+    """What is good to know."""
+    previews: list[Preview] = field(default_factory=list)
+    data: DataReport | None = None
+    course: Course | None = None
+    windows: WindowCost | None = None
+    memory: Memory | None = None
+    duration: Duration | None = None
+
+
+def check(job_file: JobFile, options: RunOptions, device: torch.device) -> Check:
+    """Check a job for `device`; what is wrong becomes a finding, nothing is raised."""
+    result, spec = Check(), job_file.job.spec
+    result.findings.attempt(lambda: check_available(job_file.job))
+    if spec.output.target is not None:  # the work folder is chosen when the job is run
+        result.findings.attempt(lambda: _output(job_file, options))
+    apply_secrets(job_file)
+    with tempfile.TemporaryDirectory() as scratch:
+        sources = Sources(
+            claims=options.claims,
+            config_maps=job_file.config_maps,
+            base_dir=options.base_dir,
+            scratch=Path(scratch),
+        )
+        broken = broken_sources(spec, sources, result.findings)
+        if spec.sft is None:
+            return result
+        inputs = read_inputs(job_file, sources, cache=options.cache, broken=broken, findings=result.findings)
+        configs = {
+            field: result.findings.attempt(partial(_config, sources, uri, field))
+            for field, uri in _models(spec).items()
+            if field not in broken
+        }
+    config, teacher = configs.get(MODEL), configs.get(TEACHER)
+    if config and teacher:
+        _compare_vocabularies(config, teacher, result.findings)
+    if inputs is None:
+        result.notes.append("the run was not foretold: that needs a model and its training data")
+        return result
+    _account(inputs, result)
+    if config is not None:
+        _foretell(spec, config, teacher, inputs, device, result)
+    return result
+
+
+def _output(job_file: JobFile, options: RunOptions) -> OutputFolder:
+    return OutputFolder(
+        job_file.job.spec,
+        config_digest(job_file.job),
+        default=options.folder.output,
+        base_dir=options.base_dir,
+        claims=options.claims,
+    )
+
+
+def _config(sources: Sources, uri: str, field: str) -> PretrainedConfig:
+    return load_config(sources.resolve(uri).path, field)
+
+
+def _models(spec: Spec) -> dict[str, str]:
+    teacher = spec.sft.teacher if spec.sft else None
+    return {MODEL: spec.model.source} | ({TEACHER: teacher.source} if teacher else {})
+
+
+def _compare_vocabularies(config: PretrainedConfig, teacher: PretrainedConfig, findings: Findings) -> None:
+    ours, theirs = (each.get_text_config().vocab_size for each in (config, teacher))
+    if ours != theirs:
+        findings.add(
+            f"{TEACHER}: the teacher's vocabulary has {theirs} tokens, the model's {ours}; "
+            "a teacher must share the model's tokenizer"
+        )
+
+
+def _account(inputs: Inputs, result: Check) -> None:
+    """The account of the training data, and samples from its beginning, middle and end."""
+    dataset = inputs.train.dataset
+    result.data = inputs.train.report
+    chosen = sorted({round(i * (len(dataset) - 1) / (PREVIEWS - 1)) for i in range(PREVIEWS)})
+    for sample in (dataset[i] for i in chosen):
+        place, labels = f"{sample.source}:{sample.line}", int(sample.supervised.sum())
+        result.previews.append(Preview(place, len(sample.input_ids), labels, runs(sample, inputs.tokenizer)))
+    if inputs.ignored_files:
+        result.notes.append(f"not data, ignored: {', '.join(inputs.ignored_files[:5])}")
+
+
+def _foretell(
+    spec: Spec,
+    config: PretrainedConfig,
+    teacher: PretrainedConfig | None,
+    inputs: Inputs,
+    device: torch.device,
+    result: Check,
+) -> None:
+    dataset = inputs.train.dataset
+    course = result.course = foretell_course(spec, config, dataset)
+    result.windows = foretell_windows(spec, dataset)
+    try:
+        result.memory = result.findings.attempt(
+            lambda: foretell_memory(spec, config, dataset, device=device, teacher=teacher)
+        )
+        if result.memory is not None:
+            result.duration = foretell_duration(spec, config, dataset, course, device=device, teacher=teacher)
+    except NotTraceableError:
+        result.notes.append(f"memory and time of a {config.model_type} model cannot be told in advance")
+    warnings = [
+        advice.few_steps(spec, inputs.train.report, course),
+        advice.too_much_memory(result.memory) if result.memory else None,
+        advice.beyond_positions(config, dataset),
+    ]
+    result.warnings += [warning for warning in warnings if warning]
+    note = advice.one_process(spec)
+    result.notes += [note] if note else []

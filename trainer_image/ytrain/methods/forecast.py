@@ -1,0 +1,172 @@
+"""Foretells a run before anything is loaded: its steps, its memory and its time on this machine, and what is odd.
+
+All numbers come from the job, the model's configuration, the tokenised data and half a second of measuring.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from transformers import PretrainedConfig
+
+from ytrain.data import TokenDataset
+from ytrain.engine.device import choose_precision, describe
+from ytrain.methods.memory import MemoryNeed, Remedy, heaviest_micro_batch, machine_bytes, memory_need, remedies
+from ytrain.methods.setup import peak_learning_rate, plan, row_tokens
+from ytrain.models.cost import (
+    WindowCost,
+    measure_matmul_rate,
+    model_size,
+    training_flops,
+    training_seconds,
+    window_cost,
+)
+from ytrain_api.job import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstStep:
+    """How the first optimizer step lies in rows."""
+
+    samples: int
+    tokens: int
+    rows: int
+    row_tokens: int | None
+    """Most tokens of a row; None without packing, where a row is a sample."""
+
+    @property
+    def filled(self) -> float | None:
+        """Share of the rows that holds tokens."""
+        return self.tokens / (self.rows * self.row_tokens) if self.row_tokens else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """The optimizer steps of a run."""
+
+    steps: int
+    epochs: float
+    """Times that the data are really seen: fewer than asked for where maxSteps ends the run."""
+    samples_per_step: float
+    learning_rate: float
+    """The peak."""
+    learning_rate_is_default: bool
+    first: FirstStep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What the peak of a step needs, what is there, and, if it does not fit, what would help."""
+
+    need: MemoryNeed
+    available: int
+    remedies: list[Remedy]
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits, without a reserve for the process itself."""
+        return self.need.total <= self.available
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duration:
+    """Time of the training steps; evaluation and saving come on top."""
+
+    seconds: float
+    device: str
+    precision: str
+
+
+def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset) -> Course:
+    """The steps of an sft job."""
+    steps = plan(spec, dataset)
+    total, by_epochs = steps.total_steps(), replace(steps, max_steps=None).total_steps()
+    first = next(iter(steps.steps()))
+    lengths = [int(dataset.lengths[segment.sample]) for row in first.rows for segment in row]
+    return Course(
+        steps=total,
+        epochs=steps.epochs * total / by_epochs,
+        samples_per_step=len(dataset) * steps.epochs / by_epochs,
+        learning_rate=peak_learning_rate(spec, config.get_text_config().hidden_size),
+        learning_rate_is_default=spec.optimization.learning_rate is None,
+        first=FirstStep(
+            samples=len(lengths),
+            tokens=sum(lengths),
+            rows=len(first.rows),
+            row_tokens=max(row_tokens(spec), *lengths) if spec.data.packing and not steps.window_tokens else None,
+        ),
+    )
+
+
+def foretell_memory(
+    spec: Spec,
+    config: PretrainedConfig,
+    dataset: TokenDataset,
+    *,
+    device: torch.device,
+    teacher: PretrainedConfig | None = None,
+) -> Memory:
+    """The memory of an sft job beside that of `device`.
+
+    Raises:
+        NotTraceableError: the model's work depends on its data.
+        SpecError: the model has no layer with the adapter's target names.
+    """
+    dtype = choose_precision(spec.model.precision, device)
+    needed = partial(memory_need, config=config, dataset=dataset, compute_dtype=dtype, teacher=teacher)
+    need, available = needed(spec), machine_bytes(device)
+    fits = need.total <= available
+    helpful = [] if fits else remedies(spec, dataset, need.total, lambda changed: needed(changed).total)
+    return Memory(need=need, available=available, remedies=helpful)
+
+
+def foretell_duration(
+    spec: Spec,
+    config: PretrainedConfig,
+    dataset: TokenDataset,
+    course: Course,
+    *,
+    device: torch.device,
+    teacher: PretrainedConfig | None = None,
+) -> Duration:
+    """The time of the training steps, at the speed that `device` shows now."""
+    assert spec.sft is not None
+    dtype = choose_precision(spec.model.precision, device)
+    size, labels = model_size(config), int(dataset.supervised_counts.sum())
+    lengths = list(_window_lengths(dataset, spec.sft.window.tokens)) if spec.sft.window else dataset.lengths.tolist()
+    flops = training_flops(
+        size,
+        lengths,
+        labels,
+        lora=spec.model.lora is not None,
+        gradient_checkpointing=spec.model.gradient_checkpointing,
+    )
+    references = [size] if spec.sft.base_anchor else []
+    if teacher is not None:
+        references.append(model_size(teacher))
+    for reference in references:  # a forward pass is half of what a frozen base costs
+        flops += training_flops(reference, lengths, labels, lora=True) / 2
+    rows = heaviest_micro_batch(spec, dataset, dtype).tokens
+    rate = measure_matmul_rate(config, tokens=rows, dtype=dtype, device=device)
+    return Duration(
+        seconds=training_seconds(flops * course.epochs, rate),
+        device=describe(device),
+        precision=str(dtype).removeprefix("torch."),
+    )
+
+
+def foretell_windows(spec: Spec, dataset: TokenDataset) -> WindowCost | None:
+    """What windows cost in forwarded tokens; None for a job without them."""
+    assert spec.sft is not None
+    if spec.sft.window is None:
+        return None
+    prompts = dataset.lengths - dataset.supervised_counts
+    return window_cost(zip(prompts.tolist(), dataset.supervised_counts.tolist(), strict=True), spec.sft.window.tokens)
+
+
+def _window_lengths(dataset: TokenDataset, window_tokens: int) -> Iterator[int]:
+    """Tokens that each window forwards, all labels taken to be at the end, as in a chat of one turn."""
+    for length, labels in zip(dataset.lengths.tolist(), dataset.supervised_counts.tolist(), strict=True):
+        for end in range(window_tokens, labels + window_tokens, window_tokens):
+            yield length - labels + min(end, labels) - 1

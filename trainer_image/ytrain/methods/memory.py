@@ -1,0 +1,176 @@
+"""The memory that a job needs at the peak of a step, part by part, and which of its options would lower it.
+
+Everything is computed from the job, the model's configuration and the lengths of the samples; no weights are read.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from ytrain.data import TokenDataset
+from ytrain.methods.setup import plan, row_tokens
+from ytrain.models.estimate import MemoryEstimate, estimate_memory
+from ytrain.models.step_trace import Adapter, MicroBatch, NotTraceableError, trace_step
+from ytrain_api.job import Spec
+from ytrain_api.model import Lora
+
+STEPS_LOOKED_AT = 100
+"""Steps among which the heaviest row is looked for; rows of a shuffled epoch are much alike."""
+
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryNeed:
+    """Bytes at the peak of a step."""
+
+    estimate: MemoryEstimate
+    frozen_models: int
+    """Weights of the teacher, and of the start model where it is a second copy."""
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes by part, in the order in which a training needs them."""
+        return asdict(self.estimate) | {"frozenModels": self.frozen_models}
+
+    @property
+    def total(self) -> int:
+        """The sum of the parts."""
+        return self.estimate.total + self.frozen_models
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change of the job that needs less memory."""
+
+    change: str
+    bytes: int
+    """Memory of the job with the change."""
+
+
+def memory_need(
+    spec: Spec,
+    config: PretrainedConfig,
+    dataset: TokenDataset,
+    *,
+    compute_dtype: torch.dtype,
+    teacher: PretrainedConfig | None = None,
+) -> MemoryNeed:
+    """The memory of an sft job in one process.
+
+    Raises:
+        NotTraceableError: the model's work depends on its data.
+        SpecError: the model has no layer with the adapter's target names.
+    """
+    assert spec.sft is not None
+    trace = trace_step(config, heaviest_micro_batch(spec, dataset, compute_dtype))
+    frozen = 0 if teacher is None else _parameters(teacher)
+    if spec.sft.base_anchor and not spec.model.lora:  # an adapter is switched off instead
+        frozen += trace.parameters
+    return MemoryNeed(estimate=estimate_memory(trace), frozen_models=frozen * compute_dtype.itemsize)
+
+
+def estimated_bytes(
+    spec: Spec,
+    config: PretrainedConfig,
+    dataset: TokenDataset,
+    *,
+    compute_dtype: torch.dtype,
+    teacher: PretrainedConfig | None = None,
+) -> int | None:
+    """The total of `memory_need`, to be recorded beside the measured peak; None for a model that cannot be traced."""
+    try:
+        return memory_need(spec, config, dataset, compute_dtype=compute_dtype, teacher=teacher).total
+    except NotTraceableError:
+        return None
+
+
+def heaviest_micro_batch(spec: Spec, dataset: TokenDataset, compute_dtype: torch.dtype) -> MicroBatch:
+    """A micro-batch with as many tokens, and as many labels, as any of the job has."""
+    assert spec.sft is not None
+    longest = int(dataset.lengths.argmax())
+    tokens, labels = int(dataset.lengths[longest]), int(dataset.supervised_counts[longest])
+    if spec.sft.window:
+        # The last window of the longest sample forwards all of it.
+        labels = min(labels, spec.sft.window.tokens)
+    else:
+        rows = [
+            [segment.sample for segment in row]
+            for step in islice(plan(spec, dataset).steps(), STEPS_LOOKED_AT)
+            for row in step.rows
+        ]
+        tokens = max(tokens, *(int(dataset.lengths[row].sum()) for row in rows))
+        labels = max(labels, *(int(dataset.supervised_counts[row].sum()) for row in rows))
+    lora = spec.model.lora
+    return MicroBatch(
+        tokens=tokens,
+        supervised=labels,
+        compute_dtype=compute_dtype,
+        gradient_checkpointing=spec.model.gradient_checkpointing,
+        adapter=Adapter(lora.rank, tuple(lora.targets)) if lora else None,
+    )
+
+
+def remedies(spec: Spec, dataset: TokenDataset, now: int, need: Callable[[Spec], int]) -> list[Remedy]:
+    """The options of the job that would lower its memory, each alone and all of them together, best last.
+
+    Args:
+        now: bytes of the job as it is.
+        need: bytes of a job that differs from `spec` in these options; each call takes seconds.
+    """
+    changes = _changes(spec, int(dataset.lengths.max()))
+    found = [(change, changed, need(changed(spec))) for change, changed in changes]
+    helpful = sorted((entry for entry in found if entry[2] < now), key=lambda entry: -entry[2])
+    result = [Remedy(change, size) for change, _, size in helpful]
+    if len(helpful) > 1:
+        together = spec
+        for _, changed, _ in helpful:
+            together = changed(together)
+        *first, last = (remedy.change for remedy in result)
+        result.append(Remedy(f"{', '.join(first)} and {last}", need(together)))
+    return result
+
+
+def _changes(spec: Spec, longest: int) -> list[tuple[str, Callable[[Spec], Spec]]]:
+    """What can be changed; a row cannot be shorter than its longest sample, and only packing makes it longer."""
+    assert spec.sft is not None
+    changes: list[tuple[str, Callable[[Spec], Spec]]] = []
+    if row_tokens(spec) > longest >= 8 and spec.data.packing and not spec.sft.window:
+        shorter = {"micro_batch_tokens": longest}
+        changes.append(
+            (
+                f"optimization.microBatchTokens: {longest}",
+                lambda spec: spec.model_copy(update={"optimization": spec.optimization.model_copy(update=shorter)}),
+            )
+        )
+    if not spec.model.gradient_checkpointing:
+        changes.append(("model.gradientCheckpointing: true", lambda spec: _model(spec, gradient_checkpointing=True)))
+    if spec.model.lora is None:
+        changes.append(("model.lora: {}", lambda spec: _model(spec, lora=Lora())))
+    return changes
+
+
+def _model(spec: Spec, **update: object) -> Spec:
+    return spec.model_copy(update={"model": spec.model.model_copy(update=update)})
+
+
+def machine_bytes(device: torch.device) -> int:
+    """Memory of the device: the GPU's own, or for a CPU the machine's, or what its container may use of it."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [Path(path).read_text().strip() for path in CGROUP_LIMITS if Path(path).is_file()]
+    return min([installed, *(int(limit) for limit in limits if limit != "max")])
+
+
+def _parameters(config: PretrainedConfig) -> int:
+    with torch.device("meta"):
+        module = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return sum(parameter.numel() for parameter in module.parameters())
