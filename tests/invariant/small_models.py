@@ -89,5 +89,3 @@ def assert_same(a: tuple[float, dict[str, Tensor]], b: tuple[float, dict[str, Te
         scale = max(b[1][name].abs().max().item(), 1e-6)
         difference = (gradient - b[1][name]).abs().max().item()
         assert difference <= tolerance * scale, f"{name}: {difference} of {scale}"
-
-

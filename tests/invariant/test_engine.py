@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from ytrain.engine.base import OptimizerSettings
 from ytrain.engine.torch_engine import TorchEngine
 

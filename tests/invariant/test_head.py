@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+
 from ytrain.objective import weights
 from ytrain.objective.head import Head, Objective, Reference, divergence, label_losses, objective_sum
 
@@ -18,7 +19,9 @@ KINDS = [
 ]  # fmt: skip
 
 
-def naive_objective(hidden: Tensor, labels: Tensor, head: Head, objective: Objective, start: Reference, teacher: Reference) -> Tensor:
+def naive_objective(
+    hidden: Tensor, labels: Tensor, head: Head, objective: Objective, start: Reference, teacher: Reference
+) -> Tensor:
     """The definition, with the full logits and ordinary autograd."""
 
     def log_p(hidden: Tensor, head: Head) -> Tensor:
@@ -67,7 +70,9 @@ def test_chunked_equals_full_logits(
     expected_gradients = torch.autograd.grad(expected, parameters)
 
     for chunk_rows in (1, 5, ROWS):
-        total, statistics = objective_sum(hidden, labels, head, objective, start=start, teacher=teacher, chunk_rows=chunk_rows)
+        total, statistics = objective_sum(
+            hidden, labels, head, objective, start=start, teacher=teacher, chunk_rows=chunk_rows
+        )
         torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
         for gradient, expected_gradient in zip(torch.autograd.grad(total, parameters), expected_gradients, strict=True):
             torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from small_models import random_model, random_samples, segments
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
 from ytrain.data.rows import build_row
 from ytrain.models.export import export
 from ytrain.models.language_model import LanguageModel, StartModel

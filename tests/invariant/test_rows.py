@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from small_models import assert_same, loss_and_gradients, random_model, random_samples, segments
+
 from ytrain.data.rows import Segment, build_row
 from ytrain.objective import weights
 from ytrain.objective.head import Objective, objective_sum

@@ -1,0 +1,122 @@
+"""Whole optimizer steps: what they divide by, and that the settings which must not matter do not (float32, 2e-5)."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from small_models import random_model, random_samples
+
+from ytrain.engine.base import OptimizerSettings
+from ytrain.engine.torch_engine import TorchEngine
+from ytrain.models.language_model import FrozenModel, LanguageModel
+from ytrain.objective import weights
+from ytrain.objective.head import Objective
+from ytrain.report.live import open_progress
+from ytrain.training.checkpoint import Checkpoints, Position
+from ytrain.training.loop import Loop, LoopSettings, Trainee
+from ytrain.training.metrics import MetricsLog
+from ytrain.training.plan import Plan
+from ytrain.training.stop import StopRequest
+
+pytestmark = pytest.mark.invariant
+folders = itertools.count()
+
+
+def run(
+    tmp_path: Path, objective: Objective, *, model: LanguageModel | None = None, **settings: Any
+) -> list[dict[str, Any]]:
+    """Train two epochs; the lines of metrics.jsonl."""
+    folder = tmp_path / str(next(folders))
+    folder.mkdir()
+    samples, model = random_samples(), model or random_model()
+    plan: dict[str, Any] = {
+        "seed": 1, "epochs": 2, "max_steps": None, "batch_tokens": None, "batch_sequences": 3, "row_tokens": 64,
+        "packing": True, "window_tokens": None,
+    }  # fmt: skip
+    loop = Loop(
+        trainee=Trainee(
+            model=model,
+            engine=TorchEngine(model.trainable(), OptimizerSettings(weight_decay=0.0, gradient_clip=0.0)),
+            objective=objective,
+            samples=samples,
+            start=FrozenModel(random_model()),
+            teacher=FrozenModel(random_model(hidden_size=16, head_dim=4)),
+        ),
+        plan=Plan(
+            lengths=np.array([len(sample.input_ids) for sample in samples]),
+            label_counts=np.array([sample.supervised.sum() for sample in samples]),
+            **{**plan, **settings},
+        ),
+        settings=LoopSettings(
+            learning_rate=lambda step, total: 1e-2,
+            checkpoint_seconds=math.inf,
+            checkpoint_steps=None,
+            evaluate_steps=None,
+            data_digest="",
+        ),
+        checkpoints=Checkpoints(folder / "checkpoints", keep=1),
+        metrics=MetricsLog(folder, after=0),
+        progress=open_progress(Console(quiet=True)),
+        stop=StopRequest(),
+        evaluate=lambda step: None,
+        position=Position(step=0, epoch=0.0, data_digest="", labels_trained=0),
+    )
+    position = loop.run()
+    loop.metrics.close()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert position.labels_trained == sum(line["supervisedTokens"] for line in lines)
+    return lines
+
+
+def curve(lines: list[dict[str, Any]], *names: str) -> list[float]:
+    return [line[name] for line in lines for name in names or ("loss", "weightedLoss", "gradientNorm")]
+
+
+@pytest.mark.parametrize("changed", [{"packing": False}, {"row_tokens": 1000}, {"row_tokens": 32}])
+def test_rows_do_not_matter(tmp_path: Path, changed: dict[str, Any]) -> None:
+    objective = Objective(weigh=weights.nlirg(), rescale=True, anchor_weight=0.1, teacher_share=0.3)
+    assert curve(run(tmp_path, objective, **changed)) == pytest.approx(curve(run(tmp_path, objective)), rel=2e-5)
+
+
+def test_the_loss_is_the_mean_over_the_labels_of_the_step(tmp_path: Path) -> None:
+    """With one sample a step and no update yet, the first line is the plain cross entropy of that sample."""
+    model, samples = random_model(), random_samples()
+    line = run(tmp_path, Objective(weigh=weights.cross_entropy()), batch_sequences=1)[0]
+    with torch.no_grad(), model.generating() as module:
+        means = []
+        for sample in samples:
+            ids = torch.from_numpy(sample.input_ids.astype(np.int64))
+            losses = torch.nn.functional.cross_entropy(module(ids[None]).logits[0, :-1], ids[1:], reduction="none")
+            means.append(losses[torch.from_numpy(sample.supervised[1:])].mean().item())
+    assert min(abs(line["loss"] - mean) for mean in means) < 1e-5
+    assert line["weightedLoss"] == pytest.approx(line["loss"], rel=1e-6)
+
+
+def test_rescale_divides_by_the_mean_weight(tmp_path: Path) -> None:
+    plain, rescaled = (run(tmp_path, Objective(weigh=weights.nlirg(), rescale=rescale))[0] for rescale in (False, True))
+    factor = rescaled["weightedLoss"] / plain["weightedLoss"]
+    assert factor > 1.05
+    assert rescaled["gradientNorm"] / plain["gradientNorm"] == pytest.approx(factor, rel=1e-5)
+    # Weights of one are their own mean.
+    ones = [run(tmp_path, Objective(weigh=weights.cross_entropy(), rescale=rescale)) for rescale in (False, True)]
+    assert curve(ones[0]) == pytest.approx(curve(ones[1]), rel=1e-6)
+
+
+def test_a_window_beyond_the_longest_answer_is_a_step_per_sample(tmp_path: Path) -> None:
+    objective = Objective(weigh=weights.nlirg())
+    windows = run(tmp_path, objective, window_tokens=1000)
+    assert curve(windows) == pytest.approx(curve(run(tmp_path, objective, batch_sequences=1)), rel=2e-5)
+
+
+def test_an_anchor_at_the_start_has_no_gradient_and_then_holds_back(tmp_path: Path) -> None:
+    free, held = (
+        run(tmp_path, Objective(weigh=weights.cross_entropy(), anchor_weight=weight)) for weight in (0.0, 30.0)
+    )
+    assert held[0]["gradientNorm"] == pytest.approx(free[0]["gradientNorm"], rel=1e-3)
+    assert held[-1]["loss"] > free[-1]["loss"] + 0.1
