@@ -1,5 +1,6 @@
 """Where a job's result goes, and how it gets there: once, complete, with a record of what it was made from."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from ytrain.models.export import Verified, export
 from ytrain.models.folder import check_empty, digest
 from ytrain.models.language_model import LanguageModel
 from ytrain.training.checkpoint import Position
-from ytrain.training.run_folder import read_json, write_json
+from ytrain.training.run_folder import RunFolder, read_json, write_json
 from ytrain_api.errors import SpecError
 from ytrain_api.job import Spec
 
@@ -22,22 +23,40 @@ RECORD = "ytrain.json"
 class OutputFolder:
     """The folder that a job's result goes to.
 
+    Args:
+        run: the run that fills it. Once it has a checkpoint, an output of its own may lie there: the finished one, or
+            the one of fewer steps, which is replaced. Absent: nothing may lie there.
+
     Raises:
         SpecError: a claim without a folder here, a path that leaves its claim, or a folder that holds something else.
     """
 
-    def __init__(self, spec: Spec, identity: str, *, default: Path, base_dir: Path, claims: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        config: str,
+        *,
+        default: Path,
+        base_dir: Path,
+        claims: Mapping[str, Path],
+        run: RunFolder | None = None,
+    ) -> None:
         self.path = default if spec.output.target is None else _locate(spec.output.target, base_dir, claims)
         self._spec = spec
-        self._identity = identity
+        self._config = config
+        self._run = run.identity() if run else None
         record = self.path / RECORD
+        ours = run is not None and run.begun() and record.is_file() and read_json(record)["run"] == self._run
         # True where the process died between writing the output and recording the end of the run.
-        self.written = record.is_file() and read_json(record)["config"] == identity
-        if not self.written:
+        self.written = ours and read_json(record)["config"] == config
+        self._outdated = ours and not self.written
+        if not ours:
             check_empty(self.path, field=f"spec.output.target: {spec.output.target or self.path}")
 
     def write(self, model: LanguageModel, inputs: Inputs, position: Position) -> dict[str, Any]:
         """Export and verify; returns the `output` entry of result.json."""
+        if self._outdated:
+            shutil.rmtree(self.path)  # the last checkpoint holds what is written now
         if not self.written:
             dataset = inputs.train.dataset
             samples = [
@@ -54,7 +73,8 @@ class OutputFolder:
 
     def _record(self, inputs: Inputs, position: Position, verified: Verified) -> dict[str, Any]:
         return {
-            "config": self._identity,
+            "run": self._run,
+            "config": self._config,
             "data": position.data_digest,
             "base": {"source": self._spec.model.source, "revision": inputs.model.revision},
             "step": position.step,

@@ -44,7 +44,9 @@ def train(job_file: JobFile, options: RunOptions, config: str, progress: Progres
         Preempted: `stop` asked for it; a checkpoint was saved.
     """
     spec, folder, watch = job_file.job.spec, options.folder, Stopwatch(progress)
-    output = OutputFolder(spec, config, default=folder.output, base_dir=options.base_dir, claims=options.claims)
+    output = OutputFolder(
+        spec, config, default=folder.output, base_dir=options.base_dir, claims=options.claims, run=folder
+    )
     sources = Sources(
         claims=options.claims,
         config_maps=job_file.config_maps,

@@ -1,6 +1,7 @@
 """Importing a GGUF file: its weights, dequantised to float32, and its tokenizer as an ordinary model folder."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -25,7 +26,7 @@ def import_gguf(source: Path, folder: Path) -> None:
             raise SpecError(f"SRC: {source} is not a GGUF file (it does not begin with the letters GGUF)")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-        module = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        module: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     except (ValueError, KeyError, NotImplementedError) as error:
         raise SpecError(f"SRC: transformers cannot read {source}: {error}") from error
     # The weights are plain float32 now, but config and module still say "quantized", which save_pretrained refuses.

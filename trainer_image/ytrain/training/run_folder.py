@@ -60,11 +60,11 @@ class RunFolder:
         there = [path.name for path in self.path.iterdir() if path.name != LOCK]
         if there and not (self.path / IDENTITY).is_file():
             raise SpecError(f"{self.path}: is not empty and holds no run; name another folder with --workdir")
-        if not any(self.checkpoints.glob("step-*")):
+        if not self.begun():
             return
         if resume == "never":
             raise SpecError(f"{self.path}: holds a run already; remove it, or name another folder with --workdir")
-        if (self.path / IDENTITY).read_text() != identity:
+        if self.identity() != identity:
             raise SpecError(
                 f"{self.path}: holds the run of another job (its model, data, method or optimization differ from this "
                 f"file's; {self.job.name} in it shows its own); name another folder with --workdir"
@@ -74,6 +74,14 @@ class RunFolder:
         """Say which job's run this is."""
         self.job.write_text(job_text)
         (self.path / IDENTITY).write_text(identity)
+
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any(self.checkpoints.glob("step-*"))
+
+    def identity(self) -> str:
+        """Digest of what the job must keep for the run to go on."""
+        return (self.path / IDENTITY).read_text()
 
 
 def read_json(path: Path) -> dict[str, Any]:
