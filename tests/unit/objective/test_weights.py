@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from ytrain.objective import weights
 
 pytestmark = pytest.mark.unit

@@ -1,6 +1,7 @@
 """The learning rate of every step as a table."""
 
 import pytest
+
 from ytrain.training.schedule import ScheduleKind, learning_rate
 
 pytestmark = pytest.mark.unit
