@@ -14,7 +14,7 @@ from small_models import random_model, random_samples
 
 from ytrain.engine.base import OptimizerSettings
 from ytrain.engine.torch_engine import TorchEngine
-from ytrain.models.language_model import FrozenModel, LanguageModel
+from ytrain.models.language_model import FrozenModel
 from ytrain.objective import weights
 from ytrain.objective.head import Objective
 from ytrain.report.live import open_progress
@@ -28,13 +28,11 @@ pytestmark = pytest.mark.invariant
 folders = itertools.count()
 
 
-def run(
-    tmp_path: Path, objective: Objective, *, model: LanguageModel | None = None, **settings: Any
-) -> list[dict[str, Any]]:
+def run(tmp_path: Path, objective: Objective, **settings: Any) -> list[dict[str, Any]]:
     """Train two epochs; the lines of metrics.jsonl."""
     folder = tmp_path / str(next(folders))
     folder.mkdir()
-    samples, model = random_samples(), model or random_model()
+    samples, model = random_samples(), random_model()
     plan: dict[str, Any] = {
         "seed": 1, "epochs": 2, "max_steps": None, "batch_tokens": None, "batch_sequences": 3, "row_tokens": 64,
         "packing": True, "window_tokens": None,

@@ -123,7 +123,7 @@ def test_the_check_passes_families_whose_packing_is_exact() -> None:
 def test_the_check_refuses_packing_where_state_leaks_between_samples() -> None:
     """LFM2's convolutions run over the whole row."""
     model = random_model("lfm2", layer_types=["conv", "full_attention"], conv_L_cache=3, block_auto_adjust_ff_dim=False)
-    with pytest.raises(SpecError, match="data.packing: false"):
+    with pytest.raises(SpecError, match=r"data\.packing: false"):
         check_packed_forward(model, packing=True)
     assert check_packed_forward(model, packing=False) < 1e-5
 
