@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 import transformers
+from transformers import AutoConfig
 
 from ytrain import __version__
 from ytrain.engine.device import choose_device, choose_precision, describe, peak_memory_bytes
 from ytrain.methods.evaluator import Evaluator
 from ytrain.methods.inputs import Inputs, load_inputs
+from ytrain.methods.memory import estimated_bytes
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
 from ytrain.methods.setup import Models, engine, load_models, objective, peak_learning_rate, plan
@@ -59,6 +61,8 @@ def train(job_file: JobFile, options: RunOptions, config: str, progress: Progres
     device = choose_device(options.device)
     with watch.phase("loading", "loading the model"):
         dtype = choose_precision(spec.model.precision, device)
+        architecture = AutoConfig.from_pretrained(inputs.model.path)
+        estimate = estimated_bytes(spec, architecture, inputs.train.dataset, compute_dtype=dtype)
         models = load_models(spec, inputs, device=device, compute_dtype=dtype)
         check_packed_forward(models.current, packing=spec.data.packing)
     evaluator = Evaluator(spec, inputs, models.current, models.start, folder)
@@ -76,7 +80,7 @@ def train(job_file: JobFile, options: RunOptions, config: str, progress: Progres
     result = _result(job_file, inputs, models.current, position)
     return result | {
         "output": written,
-        "memory": {"peakBytes": peak},
+        "memory": {"estimatedBytes": estimate, "peakBytes": peak},
         "timing": watch.seconds,
         "digests": {"output": written["digest"], "data": position.data_digest, "config": config},
     }
