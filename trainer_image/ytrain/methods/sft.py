@@ -77,6 +77,8 @@ def train(job_file: JobFile, options: RunOptions, config: str, progress: Progres
         evaluator.after(position.step)
     with watch.phase("saving", "writing and verifying the output"):
         written = output.write(models.current, inputs, position)
+    if written["verified"]["changeFromBase"] == 0.0:
+        progress.note("the adapter gives the base model's logits: it learned nothing, or was never applied")
     result = _result(job_file, inputs, models.current, position)
     return result | {
         "output": written,
