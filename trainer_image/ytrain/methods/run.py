@@ -1,17 +1,19 @@
 """The life of a run around its method: the work folder, the job's place in it, and a record of how it ended."""
 
+from contextlib import suppress
 from typing import Any
 
 from ytrain.methods.availability import check_available
 from ytrain.methods.inputs import apply_secrets
 from ytrain.methods.options import RunOptions
 from ytrain.methods.sft import train
+from ytrain.models.folder import full_disk_told
 from ytrain.report.live import Progress
 from ytrain.report.page import write_report
 from ytrain.training.run_folder import read_json, write_json
 from ytrain.training.stop import StopRequest
 from ytrain_api import JobFile, YTrainJob, config_digest, dump_job
-from ytrain_api.errors import YTrainError
+from ytrain_api.errors import TrainingError, YTrainError
 
 STATES = {143: "Preempted"}
 """State that result.json records for an exit code; `Failed` for the others."""
@@ -33,14 +35,16 @@ def run_job(job_file: JobFile, options: RunOptions, progress: Progress, stop: St
             progress.note(f"{folder.path}: this job is done already; its output is in {output}")
             return
         folder.open(_identity(job_file.job), dump_job(job_file.job))
+        when_full = f"{folder.path} cannot hold more. Free space, then run the same command to go on"
         try:
-            result = train(job_file, options, config, progress, stop)
+            with full_disk_told(when_full):
+                write_json(folder.result, train(job_file, options, config, progress, stop))
+                write_report(folder.path)
         except YTrainError as error:
-            write_json(folder.result, _failure(job_file, error))
-            write_report(folder.path)
+            with suppress(TrainingError), full_disk_told(when_full):  # the first failure is the one to tell
+                write_json(folder.result, _failure(job_file, error))
+                write_report(folder.path)
             raise
-        write_json(folder.result, result)
-        write_report(folder.path)
 
 
 def _identity(job: YTrainJob) -> str:

@@ -1,5 +1,6 @@
-"""Writing a model folder so that it is either complete or absent: staged beside its place, synced, renamed."""
+"""Writing a folder so that it is either complete or absent: staged beside its place, synced, renamed."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import xxhash
 
-from ytrain_api.errors import SpecError
+from ytrain_api.errors import SpecError, TrainingError
 
 
 def check_empty(folder: Path, *, field: str) -> None:
@@ -24,22 +25,44 @@ def check_empty(folder: Path, *, field: str) -> None:
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place when the block ends well, and is removed when not."""
+def staged(folder: Path, *, when_full: str = "Free space, then run the same command again") -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its place when the block ends well, and is removed when not.
+
+    Raises:
+        TrainingError: the disk is full; `when_full` ends the message.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     stage = folder.parent / f".{folder.name}.partial"
     shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir()
+    with full_disk_told(f"{folder} could not be written and was removed; {when_full}"):
+        try:
+            stage.mkdir()
+            yield stage
+            sync(stage)
+            if folder.is_dir():
+                folder.rmdir()  # an empty one: rename does not replace folders on every system
+            stage.rename(folder)
+            _sync_path(folder.parent)
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def full_disk_told(message: str) -> Iterator[None]:
+    """Turns a full disk, whoever finds it, into a failure that says so.
+
+    Raises:
+        TrainingError: the disk is full.
+    """
     try:
-        yield stage
-        sync(stage)
-        if folder.is_dir():
-            folder.rmdir()  # an empty one: rename does not replace folders on every system
-        stage.rename(folder)
-        _sync_path(folder.parent)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
+        yield
+    except Exception as error:
+        # safetensors wraps the operating system's error in one of its own.
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if isinstance(error, TrainingError) or not (full or "No space left" in str(error)):
+            raise
+        raise TrainingError(f"the disk is full: {message}") from error
 
 
 def sync(folder: Path) -> None:

@@ -6,7 +6,6 @@ manifests, not by a pointer that can lie.
 """
 
 import base64
-import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ytrain.models.folder import file_digest, staged
-from ytrain_api.errors import TrainingError
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
@@ -48,22 +46,18 @@ class Checkpoints:
             TrainingError: the disk is full.
         """
         folder = self._folder / f"step-{position.step:06d}"
-        if folder.exists():
-            shutil.rmtree(folder)  # left by a run that was resumed from an earlier one
-        try:
-            with staged(folder) as stage:
-                save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, stage / TENSORS)
-                state = {"position": asdict(position), "random": _random_state()}
-                (stage / STATE).write_text(json.dumps(state))
-                _write_manifest(stage)
-        except Exception as error:
-            if not _disk_full(error):
-                raise
-            newest = self._names()[-1:] or ["none"]
-            raise TrainingError(
-                f"the disk is full: checkpoint {folder} could not be written and was removed; "
-                f"last complete checkpoint: {newest[0]}. Free space, then run the same command to go on from there"
-            ) from error
+        for path in self._folder.glob("step-*"):
+            if path.name >= folder.name:
+                shutil.rmtree(
+                    path
+                )  # damaged, and passed over when the run was resumed; it must not count as the newest
+        newest = (self._names() or ["none"])[-1]
+        when_full = f"last complete checkpoint: {newest}. Free space, then run the same command to go on from there"
+        with staged(folder, when_full=when_full) as stage:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, stage / TENSORS)
+            state = {"position": asdict(position), "random": _random_state()}
+            (stage / STATE).write_text(json.dumps(state))
+            _write_manifest(stage)
         for name in self._names()[: -self._keep]:
             shutil.rmtree(self._folder / name)
         return folder
@@ -129,9 +123,3 @@ def _set_random_state(states: dict[str, str]) -> None:
             torch.set_rng_state(state)
         elif torch.cuda.is_available():
             torch.cuda.set_rng_state(state)
-
-
-def _disk_full(error: Exception) -> bool:
-    # safetensors wraps the operating system's error in one of its own.
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or "No space left" in str(error)
