@@ -15,7 +15,7 @@ from ytrain.report.series import byte_size
 if TYPE_CHECKING:
     from ytrain.data import DataReport
     from ytrain.methods.check import Check, Preview
-    from ytrain.methods.forecast import Course, Memory
+    from ytrain.methods.forecast import Course, FirstStep, Memory
     from ytrain.models.cost import WindowCost
 
 LEARNED = "bold green"
@@ -147,22 +147,22 @@ def _data(report: "DataReport") -> Text:
 
 
 def _course(course: "Course") -> str:
-    first = course.first
-    step = f"first step: {first.samples} {_plural('sample', first.samples)}, {first.tokens:,} tokens"
+    a_step = "each on a window" if course.samples_per_step is None else f"{course.samples_per_step:.3g} samples a step"
+    default = " (the default for this model; optimization.learningRate sets it)"
+    lines = [
+        f"{course.steps:,} {_plural('step', course.steps)} in {course.epochs:.4g} "
+        f"{'epoch' if course.epochs == 1 else 'epochs'}, {a_step}",
+        f"learning rate {course.learning_rate:.2g} at the peak{default if course.learning_rate_is_default else ''}",
+    ]
+    if course.samples_per_step is not None:
+        lines.insert(1, _first_step(course.first))
+    return "\n".join(lines)
+
+
+def _first_step(first: "FirstStep") -> str:
     rows = f"{first.rows} {_plural('row', first.rows)}"
-    if first.filled is not None:
-        step += f" in {rows} of {first.row_tokens:,}, {first.filled:.0%} full"
-    default = (
-        " (the default for this model; optimization.learningRate sets it)" if course.learning_rate_is_default else ""
-    )
-    return "\n".join(
-        [
-            f"{course.steps:,} {_plural('step', course.steps)} in {course.epochs:.4g} "
-            f"{'epoch' if course.epochs == 1 else 'epochs'}, {course.samples_per_step:.3g} samples a step",
-            step,
-            f"learning rate {course.learning_rate:.2g} at the peak{default}",
-        ]
-    )
+    start = f"first step: {first.samples} {_plural('sample', first.samples)}, {first.tokens:,} tokens in {rows}"
+    return start if first.filled is None else f"{start} of {first.row_tokens:,}, {first.filled:.0%} full"
 
 
 def _windows(cost: "WindowCost") -> str:

@@ -22,9 +22,8 @@ def few_steps(spec: Spec, report: DataReport, course: Course) -> str | None:
     start = f"{course.steps} {'step' if course.steps == 1 else 'steps'} in all"
     if course.epochs < optimization.epochs:
         return f"{start}, by optimization.maxSteps: enough to try the job out, not to learn"
-    assert spec.sft is not None
     longer = f"raise optimization.epochs (now {optimization.epochs})"
-    if spec.sft.window:
+    if course.samples_per_step is None:
         return f"{start}: {longer}, or give more data"
     field, now, amount = "batchTokens", optimization.batch_tokens, report.tokens
     if optimization.batch_sequences is not None:

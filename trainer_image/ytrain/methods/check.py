@@ -109,6 +109,7 @@ def _output(job_file: JobFile, options: RunOptions) -> OutputFolder:
         default=options.folder.output,
         base_dir=options.base_dir,
         claims=options.claims,
+        run=options.folder if options.folder.begun() else None,
     )
 
 

@@ -48,7 +48,8 @@ class Course:
     steps: int
     epochs: float
     """Times that the data are really seen: fewer than asked for where maxSteps ends the run."""
-    samples_per_step: float
+    samples_per_step: float | None
+    """The mean; None with windows, where a step is a part of one sample."""
     learning_rate: float
     """The peak."""
     learning_rate_is_default: bool
@@ -80,6 +81,7 @@ class Duration:
 
 def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset) -> Course:
     """The steps of an sft job."""
+    assert spec.sft is not None
     steps = plan(spec, dataset)
     total, by_epochs = steps.total_steps(), replace(steps, max_steps=None).total_steps()
     first = next(iter(steps.steps()))
@@ -87,14 +89,14 @@ def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset)
     return Course(
         steps=total,
         epochs=steps.epochs * total / by_epochs,
-        samples_per_step=len(dataset) * steps.epochs / by_epochs,
+        samples_per_step=None if spec.sft.window else len(dataset) * steps.epochs / by_epochs,
         learning_rate=peak_learning_rate(spec, config.get_text_config().hidden_size),
         learning_rate_is_default=spec.optimization.learning_rate is None,
         first=FirstStep(
             samples=len(lengths),
             tokens=sum(lengths),
             rows=len(first.rows),
-            row_tokens=max(row_tokens(spec), *lengths) if spec.data.packing and not steps.window_tokens else None,
+            row_tokens=max(row_tokens(spec), *lengths) if spec.data.packing and not spec.sft.window else None,
         ),
     )
 
@@ -116,8 +118,10 @@ def foretell_memory(
     dtype = choose_precision(spec.model.precision, device)
     needed = partial(memory_need, config=config, dataset=dataset, compute_dtype=dtype, teacher=teacher)
     need, available = needed(spec), machine_bytes(device)
-    fits = need.total <= available
-    helpful = [] if fits else remedies(spec, dataset, need.total, lambda changed: needed(changed).total)
+    helpful: list[Remedy] = []
+    if need.total > available:
+        longest = int(dataset.lengths.max())
+        helpful = remedies(spec, longest, need.total, lambda changed: needed(changed).total)
     return Memory(need=need, available=available, remedies=helpful)
 
 

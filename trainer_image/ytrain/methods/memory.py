@@ -6,6 +6,7 @@ Everything is computed from the job, the model's configuration and the lengths o
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from ytrain_api.model import Lora
 
 STEPS_LOOKED_AT = 100
 """Steps among which the heaviest row is looked for; rows of a shuffled epoch are much alike."""
+
+SHORTEST_ROW = 8
+"""Least value of data.maxTokens."""
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -116,14 +120,15 @@ def heaviest_micro_batch(spec: Spec, dataset: TokenDataset, compute_dtype: torch
     )
 
 
-def remedies(spec: Spec, dataset: TokenDataset, now: int, need: Callable[[Spec], int]) -> list[Remedy]:
+def remedies(spec: Spec, longest: int, now: int, need: Callable[[Spec], int]) -> list[Remedy]:
     """The options of the job that would lower its memory, each alone and all of them together, best last.
 
     Args:
+        longest: tokens of the longest sample.
         now: bytes of the job as it is.
         need: bytes of a job that differs from `spec` in these options; each call takes seconds.
     """
-    changes = _changes(spec, int(dataset.lengths.max()))
+    changes = _changes(spec, longest)
     found = [(change, changed, need(changed(spec))) for change, changed in changes]
     helpful = sorted((entry for entry in found if entry[2] < now), key=lambda entry: -entry[2])
     result = [Remedy(change, size) for change, _, size in helpful]
@@ -137,26 +142,29 @@ def remedies(spec: Spec, dataset: TokenDataset, now: int, need: Callable[[Spec],
 
 
 def _changes(spec: Spec, longest: int) -> list[tuple[str, Callable[[Spec], Spec]]]:
-    """What can be changed; a row cannot be shorter than its longest sample, and only packing makes it longer."""
+    """What can be changed; rows are as long as data.maxTokens, and can be as short as the longest sample."""
     assert spec.sft is not None
     changes: list[tuple[str, Callable[[Spec], Spec]]] = []
-    if row_tokens(spec) > longest >= 8 and spec.data.packing and not spec.sft.window:
-        shorter = {"micro_batch_tokens": longest}
-        changes.append(
-            (
-                f"optimization.microBatchTokens: {longest}",
-                lambda spec: spec.model_copy(update={"optimization": spec.optimization.model_copy(update=shorter)}),
-            )
-        )
+    if row_tokens(spec) > longest >= SHORTEST_ROW and spec.data.packing and not spec.sft.window:
+        change = f"data.maxTokens: {longest}" if spec.data.max_tokens > longest else ""
+        if spec.optimization.micro_batch_tokens is not None:
+            change += (" with " if change else "") + f"optimization.microBatchTokens: {longest}"
+        changes.append((change, partial(_with_rows, tokens=longest)))
     if not spec.model.gradient_checkpointing:
-        changes.append(("model.gradientCheckpointing: true", lambda spec: _model(spec, gradient_checkpointing=True)))
+        changes.append(("model.gradientCheckpointing: true", partial(_with_model, gradient_checkpointing=True)))
     if spec.model.lora is None:
-        changes.append(("model.lora: {}", lambda spec: _model(spec, lora=Lora())))
+        changes.append(("model.lora: {}", partial(_with_model, lora=Lora())))
     return changes
 
 
-def _model(spec: Spec, **update: object) -> Spec:
+def _with_model(spec: Spec, **update: object) -> Spec:
     return spec.model_copy(update={"model": spec.model.model_copy(update=update)})
+
+
+def _with_rows(spec: Spec, tokens: int) -> Spec:
+    data = spec.data.model_copy(update={"max_tokens": tokens})
+    optimization = spec.optimization.model_copy(update={"micro_batch_tokens": tokens})
+    return spec.model_copy(update={"data": data, "optimization": optimization})
 
 
 def machine_bytes(device: torch.device) -> int:

@@ -1,0 +1,132 @@
+"""Warnings about what is allowed and probably not meant: their words, and values that are never above the present."""
+
+from typing import Any
+
+import pytest
+import yaml
+from tests.conftest import write_chats
+
+from ytrain.methods.advice import few_steps, power_of_two_below, too_much_memory
+from ytrain.methods.forecast import Course, FirstStep, Memory
+from ytrain.methods.memory import MemoryNeed, Remedy, remedies
+from ytrain.methods.setup import row_tokens
+from ytrain.models.estimate import MemoryEstimate
+from ytrain_api import load_job
+from ytrain_api.job import Spec
+
+pytestmark = pytest.mark.unit
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("optimization", "words"),
+    [
+        ({}, "3 steps in all: lower optimization.batchTokens (now 65536), such as to 64, or raise optimization.epochs"),
+        ({"batchSequences": 20}, "3 steps in all: lower optimization.batchSequences (now 20), such as to 1, or raise"),
+        ({"batchSequences": 1, "maxSteps": 1}, "1 step in all, by optimization.maxSteps: enough to try"),
+    ],
+)
+def test_few_steps(place: Any, optimization: dict[str, Any], words: str) -> None:
+    (warning,) = place.check(optimization=optimization).warnings
+    assert warning.startswith(words)
+
+
+def test_a_batch_of_one_sample_cannot_be_lowered(place: Any) -> None:
+    write_chats(place.folder / "chats.jsonl", 2)
+    (warning,) = place.check(optimization={"batchSequences": 1}).warnings
+    assert warning == "6 steps in all: raise optimization.epochs (now 3), or give more data"
+
+
+def test_few_windows(place: Any) -> None:
+    write_chats(place.folder / "chats.jsonl", 1)
+    (warning,) = place.check(sft={"window": {"tokens": 100}}).warnings
+    assert warning == "3 steps in all: raise optimization.epochs (now 3), or give more data"
+
+
+def test_ten_steps_are_no_warning(place: Any) -> None:
+    spec = load_job(place.write()).job.spec
+    first = FirstStep(samples=1, tokens=1, rows=1, row_tokens=None)
+    course = Course(
+        steps=10, epochs=3, samples_per_step=1, learning_rate=1, learning_rate_is_default=False, first=first
+    )
+    assert few_steps(spec, place.check().data, course) is None
+
+
+@pytest.mark.parametrize(("number", "power"), [(0, 1), (1, 1), (5, 4), (64, 64), (127, 64)])
+def test_power_of_two_below(number: int, power: int) -> None:
+    assert power_of_two_below(number) == power
+
+
+def memory(total: int, available: int, remedies: list[Remedy]) -> Memory:
+    estimate = MemoryEstimate(weights=total, gradients=0, optimizer=0, activations=0, head=0, backward=0)
+    return Memory(need=MemoryNeed(estimate=estimate, frozen_models=0), available=available, remedies=remedies)
+
+
+@pytest.mark.parametrize(
+    ("remedies", "words"),
+    [
+        ([], "needs about 9.00 GiB, this machine has 4.00 GiB; take a smaller model or a larger machine"),
+        (
+            [Remedy("a: 1", 5 * GIB), Remedy("b: 2", 3 * GIB), Remedy("a: 1 and b: 2", 2 * GIB)],
+            "needs about 9.00 GiB, this machine has 4.00 GiB; fits with b: 2 (3.00 GiB) or with a: 1 and b: 2 "
+            "(2.00 GiB)",
+        ),
+        (
+            [Remedy("a: 1", 5 * GIB)],
+            "needs about 9.00 GiB, this machine has 4.00 GiB; a: 1 would need 5.00 GiB: take a smaller model or a "
+            "larger machine",
+        ),
+    ],
+)
+def test_too_much_memory(remedies: list[Remedy], words: str) -> None:
+    assert too_much_memory(memory(9 * GIB, 4 * GIB, remedies)) == words
+
+
+def test_memory_that_fits_is_no_warning() -> None:
+    assert too_much_memory(memory(4 * GIB, 4 * GIB, [])) is None
+
+
+DONE = {"lora": {}, "gradientCheckpointing": True}
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "optimization", "changes"),
+    [
+        ({}, {}, {}, {"data.maxTokens: 100", "model.gradientCheckpointing: true", "model.lora: {}"}),
+        ({"lora": {}}, {}, {}, {"data.maxTokens: 100", "model.gradientCheckpointing: true"}),
+        (DONE, {}, {}, {"data.maxTokens: 100"}),
+        (DONE, {}, {"microBatchTokens": 512}, {"data.maxTokens: 100 with optimization.microBatchTokens: 100"}),
+        (DONE, {"maxTokens": 100}, {"microBatchTokens": 512}, {"optimization.microBatchTokens: 100"}),
+        (DONE, {"maxTokens": 100}, {}, set()),
+        (DONE, {"packing": False}, {}, set()),
+    ],
+)
+def test_only_what_is_not_done_yet_is_proposed(
+    place: Any, model: dict[str, Any], data: dict[str, Any], optimization: dict[str, Any], changes: set[str]
+) -> None:
+    blocks = {"model": model, "data": data, "optimization": optimization}
+    spec = load_job(place.write(**{name: place.job["spec"][name] | block for name, block in blocks.items()})).job.spec
+
+    def need(changed: Spec) -> int:
+        model = (2 if changed.model.lora is None else 1) * (1 if changed.model.gradient_checkpointing else 3)
+        return model * row_tokens(changed)
+
+    found = remedies(spec, 100, need(spec), need)
+    alone = found[:-1] if len(changes) > 1 else found
+    assert {remedy.change for remedy in alone} == changes
+    assert len(found) == len(changes) + (len(changes) > 1)
+    assert all(remedy.bytes < need(spec) for remedy in found)
+    assert [remedy.bytes for remedy in found] == sorted((remedy.bytes for remedy in found), reverse=True)
+    for remedy in found:
+        check_is_allowed(place, spec, remedy)
+
+
+def check_is_allowed(place: Any, spec: Spec, remedy: Remedy) -> None:
+    """The job with the change is one that the contract accepts."""
+    changed = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for change in remedy.change.replace(" with ", ", ").replace(" and ", ", ").split(", "):
+        field, _, value = change.partition(": ")
+        block, name = field.split(".")
+        changed[block][name] = yaml.safe_load(value)
+    load_job(place.write(**changed))
