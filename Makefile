@@ -30,7 +30,7 @@ $(VENV)/ready: pyproject.toml requirements/dev.txt
 	  apt-get install -y python3-venv || { echo "python3 has no venv module; install python3-venv"; exit 1; }; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) pip install --quiet --python $(BIN)/python -r requirements/dev.txt
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements/dev.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
@@ -70,7 +70,12 @@ generate: $(VENV)/ready ## write the CRD and the reference from the models
 test: check $(MODEL) $(PLAY)/data ## every check and every test
 	$(BIN)/pytest
 
-bench: $(MODEL) ## compare with TRL on this machine, and measure windows (about 25 minutes on 2 cores)
+.venv-bench/ready: requirements/bench.txt | $(VENV)/ready
+	$(UV) venv --quiet --allow-existing .venv-bench
+	$(UV) pip install --quiet --python .venv-bench/bin/python -r requirements/bench.txt
+	@touch $@
+
+bench: $(MODEL) .venv-bench/ready ## compare with TRL on this machine, and measure windows (about 25 minutes on 2 cores)
 	$(BIN)/python benchmarks/trainer/compare.py
 	$(BIN)/python benchmarks/trainer/windows.py
 
@@ -82,4 +87,4 @@ lock: $(VENV)/ready ## pin the newest versions that fit pyproject.toml
 	done
 
 clean: ## remove .venv and everything that was made
-	rm -rf $(VENV) $(PLAY) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-bench $(PLAY) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
