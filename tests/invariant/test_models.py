@@ -68,7 +68,7 @@ def test_the_start_of_a_continued_adapter_is_that_adapter(
     with torch.no_grad():
         expected = first.hidden(row)
     base = load_language_model(model_folder, compute_dtype=torch.float32, device=CPU, trained=False)
-    model = continue_adapter(base, tmp_path / "a", rank=4, alpha=8)
+    model = continue_adapter(base, tmp_path / "a", rank=4, alpha=8, dropout=0.0, targets=["all-linear"])
     trainable = set(model.trainable())
     assert trainable and not any("start" in name for name in trainable)
     with torch.no_grad():

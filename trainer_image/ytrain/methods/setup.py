@@ -70,7 +70,14 @@ def load_models(spec: Spec, inputs: Inputs, *, device: torch.device, compute_dty
     lora = spec.model.lora
     current = load_language_model(inputs.model.path, compute_dtype=compute_dtype, device=device, trained=lora is None)
     if lora is not None and inputs.adapter is not None:
-        current = continue_adapter(current, inputs.adapter.path, rank=lora.rank, alpha=lora.alpha)
+        current = continue_adapter(
+            current,
+            inputs.adapter.path,
+            rank=lora.rank,
+            alpha=lora.alpha,
+            dropout=lora.dropout,
+            targets=lora.targets,
+        )
     elif lora is not None:
         current = add_adapter(
             current,

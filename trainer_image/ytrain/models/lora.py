@@ -2,9 +2,13 @@
 
 import math
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import check_target_module_exists
+from safetensors import SafetensorError
 
 from ytrain.models.language_model import START_ADAPTER, LanguageModel
 from ytrain_api.errors import SpecError
@@ -38,11 +42,13 @@ def add_adapter(
     return LanguageModel(model.module, peft=peft, compute_dtype=model.compute_dtype)
 
 
-def continue_adapter(model: LanguageModel, folder: Path, *, rank: int, alpha: float) -> LanguageModel:
+def continue_adapter(
+    model: LanguageModel, folder: Path, *, rank: int, alpha: float, dropout: float, targets: list[str]
+) -> LanguageModel:
     """`model` with the adapter of `folder` to go on with, and a frozen copy of it as the start to compare with.
 
     Raises:
-        SpecError: the folder holds no adapter, or one of another rank or scale.
+        SpecError: the folder holds no adapter, or one of another rank, scale or targets, or of another model.
     """
     field = "spec.model.lora.startFrom"
     if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
@@ -50,13 +56,37 @@ def continue_adapter(model: LanguageModel, folder: Path, *, rank: int, alpha: fl
     config = LoraConfig.from_pretrained(str(folder))
     if (config.r, config.lora_alpha) != (rank, alpha):
         raise SpecError(
-            f"{field}: the adapter in {folder} has rank {config.r} and alpha {config.lora_alpha}, "
+            f"{field}: the adapter in {folder} has rank {config.r} and alpha {config.lora_alpha:g}, "
             f"the job says rank {rank} and alpha {alpha:g}; give them the adapter's values"
         )
-    peft = PeftModel.from_pretrained(model.module, str(folder), is_trainable=True, use_safetensors=True)
-    peft.load_adapter(str(folder), adapter_name=START_ADAPTER, is_trainable=False, use_safetensors=True)
+    theirs, ours = _adapted(model, config.target_modules), _adapted(model, targets)
+    if theirs != ours:
+        raise SpecError(
+            f"{field}: the adapter in {folder} sits on the layers {', '.join(sorted(theirs))}, "
+            f"spec.model.lora.targets {targets} means {', '.join(sorted(ours))}; give the adapter's layers"
+        )
+    config.lora_dropout = dropout
+    try:
+        peft = PeftModel.from_pretrained(
+            model.module, str(folder), config=config, is_trainable=True, use_safetensors=True
+        )
+        peft.load_adapter(str(folder), adapter_name=START_ADAPTER, is_trainable=False, use_safetensors=True)
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        reason = shorten(str(error), 300)
+        raise SpecError(f"{field}: the adapter in {folder} does not fit the model, or is damaged: {reason}") from error
     peft.set_adapter("default")
     return LanguageModel(model.module, peft=peft, compute_dtype=model.compute_dtype)
+
+
+def _adapted(model: LanguageModel, targets: Any) -> set[str]:
+    """Last names of the layers that `targets` of an adapter's configuration choose; the output head is none of them."""
+    transformer: Any = model.module
+    head = transformer.get_output_embeddings()
+    linear = {n for n, m in model.module.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
+    if targets not in ("all-linear", ["all-linear"]):
+        config = LoraConfig(target_modules=targets)
+        linear = {name for name, _ in model.module.named_modules() if check_target_module_exists(config, name)}
+    return {name.rsplit(".", 1)[-1] for name in linear}
 
 
 def default_learning_rate(hidden_size: int) -> float:
