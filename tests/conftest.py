@@ -34,6 +34,7 @@ def make_model_folder(folder: Path, *, seed: int = 0, **config: Any) -> Path:
     tokenizer = byte_tokenizer()
     torch.manual_seed(seed)
     sizes = {
+        "vocab_size": len(tokenizer),
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
@@ -43,7 +44,7 @@ def make_model_folder(folder: Path, *, seed: int = 0, **config: Any) -> Path:
         "tie_word_embeddings": True,
         "initializer_range": 0.2,
     }
-    settings = LlamaConfig(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, **{**sizes, **config})
+    settings = LlamaConfig(eos_token_id=tokenizer.eos_token_id, **{**sizes, **config})
     LlamaForCausalLM(settings).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

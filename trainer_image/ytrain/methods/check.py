@@ -14,7 +14,7 @@ from transformers import PretrainedConfig
 from ytrain.data import DataReport, runs
 from ytrain.methods import advice
 from ytrain.methods.availability import check_available
-from ytrain.methods.check_inputs import MODEL, TEACHER, broken_sources, load_config, read_inputs
+from ytrain.methods.check_inputs import MODEL, TEACHER, broken_sources, read_inputs
 from ytrain.methods.findings import Findings
 from ytrain.methods.forecast import (
     Course,
@@ -29,6 +29,7 @@ from ytrain.methods.inputs import Inputs, apply_secrets
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
 from ytrain.models.cost import WindowCost
+from ytrain.models.load import load_config
 from ytrain.models.step_trace import NotTraceableError
 from ytrain.sources import Sources
 from ytrain_api import JobFile, config_digest

@@ -5,15 +5,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from transformers import AutoConfig, PretrainedConfig
-
 from ytrain.data import SUFFIXES
 from ytrain.methods.findings import Findings
 from ytrain.methods.inputs import Inputs, load_inputs
 from ytrain.models.load import load_tokenizer
 from ytrain.sources import Sources
 from ytrain_api import JobFile
-from ytrain_api.errors import SpecError, YTrainError
+from ytrain_api.errors import YTrainError
 from ytrain_api.job import Spec
 
 MODEL, TEACHER, ADAPTER = "spec.model.source", "spec.sft.teacher.source", "spec.model.lora.startFrom"
@@ -98,21 +96,3 @@ def _parts(spec: Spec, broken: set[str]) -> Iterator[Spec]:
             if f"spec.evaluation.{kind}[{entry.name}].source" not in broken:
                 evaluation = without_evaluation.model_copy(update={kind: [entry]})
                 yield alone.model_copy(update={"evaluation": evaluation})
-
-
-def load_config(folder: Path, field: str) -> PretrainedConfig:
-    """The configuration of a model folder with weights in it, which are not read.
-
-    Raises:
-        SpecError: no weights in a safe format, or no configuration that transformers knows.
-    """
-    if not any(folder.glob("*.safetensors")):
-        raise SpecError(
-            f"{field}: {folder} holds no .safetensors weights; pickled .bin and .pt weights are refused, and a .gguf "
-            "file is turned into a model folder by `ytrain model import FILE.gguf DIR`"
-        )
-    try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, OSError, KeyError) as error:
-        raise SpecError(f"{field}: {folder} has no configuration that transformers knows: {error}") from error
-    return config

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig
 
 from ytrain import __version__
 from ytrain.engine.device import choose_device, choose_precision, describe, peak_memory_bytes
@@ -19,6 +18,7 @@ from ytrain.methods.output import OutputFolder
 from ytrain.methods.setup import Models, engine, load_models, objective, peak_learning_rate, plan
 from ytrain.methods.stopwatch import Stopwatch
 from ytrain.models.language_model import LanguageModel
+from ytrain.models.load import load_config
 from ytrain.models.probe import check_packed_forward
 from ytrain.report.live import Progress
 from ytrain.sources import Sources
@@ -61,7 +61,7 @@ def train(job_file: JobFile, options: RunOptions, config: str, progress: Progres
     device = choose_device(options.device)
     with watch.phase("loading", "loading the model"):
         dtype = choose_precision(spec.model.precision, device)
-        architecture = AutoConfig.from_pretrained(inputs.model.path)
+        architecture = load_config(inputs.model.path)
         estimate = estimated_bytes(spec, architecture, inputs.train.dataset, compute_dtype=dtype)
         models = load_models(spec, inputs, device=device, compute_dtype=dtype)
         check_packed_forward(models.current, packing=spec.data.packing)

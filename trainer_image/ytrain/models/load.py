@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from ytrain.models.language_model import LanguageModel
 from ytrain_api.errors import SpecError
@@ -18,15 +26,34 @@ def load_tokenizer(folder: Path, *, field: str = "spec.model.source") -> PreTrai
     Raises:
         SpecError: the folder holds none, or one that only foreign code could read.
     """
-    _check_folder(folder, field)
+    _read_config(folder, field)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise SpecError(
             f"{field}: {folder} has no tokenizer ({' or '.join(TOKENIZER_FILES)}); "
             "copy the tokenizer files of the base model beside the weights"
         )
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # tokenizers raises nothing more particular
+        raise SpecError(f"{field}: the tokenizer in {folder} cannot be loaded: {error}") from error
     loaded: PreTrainedTokenizerFast = tokenizer
     return loaded
+
+
+def load_config(folder: Path, field: str = "spec.model.source") -> PretrainedConfig:
+    """The configuration of a model folder with weights in it, which are not read.
+
+    Raises:
+        SpecError: no weights in a safe format, or no configuration that transformers knows without foreign code.
+    """
+    config = _read_config(folder, field)
+    if not any(folder.glob("*.safetensors")):
+        found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise SpecError(
+            f"{field}: {folder} holds no .safetensors weights (found: {found}); pickled .bin and .pt weights are "
+            "refused, and a .gguf file is turned into a model folder by `ytrain model import FILE.gguf DIR`"
+        )
+    return config
 
 
 def load_module(
@@ -37,18 +64,12 @@ def load_module(
     Raises:
         SpecError: no model there, a kind that transformers does not know, or weights in an unsafe format.
     """
-    _check_folder(folder, field)
-    if not any(folder.glob("*.safetensors")):
-        found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-        raise SpecError(
-            f"{field}: {folder} holds no .safetensors weights (found: {found}); pickled .bin and .pt weights are "
-            "refused, and a .gguf file is turned into a model folder by `ytrain model import FILE.gguf DIR`"
-        )
+    load_config(folder, field)
     try:
         module: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, SafetensorError) as error:
         raise SpecError(f"{field}: {folder} is not a causal language model that can be loaded: {error}") from error
     loaded: PreTrainedModel = module.to(device)
     return loaded
@@ -63,8 +84,13 @@ def load_language_model(
     return LanguageModel(module, compute_dtype=compute_dtype)
 
 
-def _check_folder(folder: Path, field: str) -> None:
+def _read_config(folder: Path, field: str) -> PretrainedConfig:
     if not folder.is_dir():
         raise SpecError(f"{field}: {folder} is not a folder; give the folder that holds config.json")
     if not (folder / "config.json").is_file():
         raise SpecError(f"{field}: {folder} has no config.json, so it is no transformers model folder")
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, OSError, KeyError) as error:
+        raise SpecError(f"{field}: {folder} has no configuration that transformers knows: {error}") from error
+    return config

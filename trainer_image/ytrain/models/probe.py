@@ -27,7 +27,7 @@ def check_packed_forward(model: LanguageModel, *, packing: bool) -> float:
     """The largest relative difference of the logits; `packing` says whether rows hold more than one sample.
 
     Raises:
-        SpecError: the difference is too large to be rounding.
+        SpecError: the difference is too large to be rounding, or the logits are not finite.
     """
     random = np.random.default_rng(0)
     vocabulary = model.module.config.get_text_config().vocab_size
@@ -41,6 +41,11 @@ def check_packed_forward(model: LanguageModel, *, packing: bool) -> float:
     with model.generating() as module:
         alone = [module(input_ids=_one_row(s.input_ids[:-1], model.device)).logits[0].float() for s in samples]
     expected_TV = torch.cat(alone)
+    if not expected_TV.isfinite().all():
+        raise SpecError(
+            f"spec.model.source: the model's logits are not finite in {model.compute_dtype}: its weights hold NaN or "
+            "infinity, or overflow; get the weights anew, or try model.precision: float32"
+        )
     difference = ((ours_TV - expected_TV).abs().max() / expected_TV.abs().max()).item()
     if not difference <= RELATIVE_TOLERANCE[model.compute_dtype]:
         kind = type(model.module).__name__
