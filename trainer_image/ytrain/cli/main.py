@@ -31,6 +31,8 @@ app.add_typer(models, name="model")
 def main() -> None:
     """Entry point of `ytrain`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # Before torch is loaded: threads that spin while they wait make a run many times slower on cores that it shares.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The libraries' own bars and notices to developers would tear our progress display apart.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
