@@ -1,6 +1,6 @@
 """A run that is stopped or killed anywhere and started again goes on as if nothing had happened, to the last bit."""
 
-import shutil
+import json
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,13 @@ from tests.conftest import write_chats
 pytestmark = pytest.mark.e2e
 
 STEPS_PER_EPOCH = 10
+VALIDATION = "file://./chats.jsonl"
 FULL: dict[str, Any] = {
-    "optimization": {"learningRate": 1e-3, "epochs": 20, "batchSequences": 2},
+    "optimization": {"learningRate": 1e-3, "epochs": 14, "batchSequences": 2},
     "checkpoint": {"everySteps": 7},
 }
 LORA = FULL | {"model.lora": {"rank": 4, "alpha": 8, "dropout": 0.2}}
-WINDOWS = FULL | {"sft.window": {"tokens": 5}, "optimization.epochs": 4}
+WINDOWS = FULL | {"sft.window": {"tokens": 5}, "optimization.epochs": 2}
 JOBS = {"full": FULL, "lora": LORA, "windows": WINDOWS}
 
 
@@ -102,18 +103,20 @@ def test_killed_run_goes_on_from_its_last_checkpoint_bit_equal(
     assert weights(files_of(run / "output")) == weights(whole.output)
 
 
-def test_killed_before_the_first_checkpoint_starts_anew(
-    ytrain: Commands, uninterrupted: Callable[[str], Uninterrupted]
+def test_killed_before_the_first_checkpoint_leaves_room_for_any_job(
+    ytrain: Commands, uninterrupted: Callable[[str], Uninterrupted], model_folder: Path
 ) -> None:
     whole = uninterrupted("full")
     run = whole.directory / "early"
-    arguments = ("run", "tiny.yaml", "--workdir", run.name)
+    never = FULL | {"checkpoint.everySteps": 1000}
+    write_job(whole.directory, model_folder, never, name="first")
+    first = ytrain.start(whole.directory, "run", "first.yaml", "--workdir", run)
+    first.until(lambda: steps_written(run) >= 1).send(signal.SIGKILL).wait()
 
-    ytrain.start(whole.directory, *arguments).until(lambda: steps_written(run) >= 1).send(signal.SIGKILL).wait()
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
-
-    assert "going on" not in ytrain(whole.directory, *arguments).expect(0).output
+    write_job(whole.directory, model_folder, FULL | {"data.validation": [{"source": VALIDATION}]}, name="second")
+    assert "going on" not in ytrain(whole.directory, "run", "second.yaml", "--workdir", run).expect(0).output
     assert course(run) == whole.course
+    assert json.loads((run / "evaluation.json").read_text())["before"]["validation"]["tokens"] > 0
 
 
 def test_second_interrupt_ends_at_once_and_the_last_checkpoint_stays(

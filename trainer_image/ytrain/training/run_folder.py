@@ -71,7 +71,9 @@ class RunFolder:
             )
 
     def open(self, identity: str, job_text: str) -> None:
-        """Say which job's run this is."""
+        """Say which job's run this is; a run that begins takes over no measurement of one before it."""
+        if not self.begun():
+            self.evaluation.unlink(missing_ok=True)
         self.job.write_text(job_text)
         (self.path / IDENTITY).write_text(identity)
 
