@@ -36,6 +36,7 @@ def cut_short(path: Path) -> None:
         ("tensors.safetensors", cut_short, "tensors.safetensors has "),
         ("state.json", Path.unlink, "No such file"),
         ("manifest.json", cut_short, "is damaged"),
+        ("manifest.json", Path.unlink, "No such file"),
     ],
 )
 def test_damaged_newest_checkpoint_is_reported_and_passed_over(

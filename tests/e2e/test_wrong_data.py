@@ -13,6 +13,13 @@ pytestmark = pytest.mark.e2e
 Here = Callable[..., Ended]
 
 
+def test_data_that_are_all_too_long(ytrain_here: Here, place: Path, model_folder: Path) -> None:
+    write_job(place, model_folder, {"data.maxTokens": 8})
+    words = ["none of the 20 records can be used", "20 are longer than data.maxTokens (8)", "chats.jsonl:1"]
+    ytrain_here(place, "run", "tiny.yaml").expect(3, *words)
+    assert len((place / "runs/tiny/skipped.jsonl").read_text().splitlines()) == 20
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

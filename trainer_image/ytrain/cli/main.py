@@ -54,5 +54,5 @@ def guarded(command: Callable[[], int | None]) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        errors.print(f"[bold red]error:[/] {escape(error.format_message())}; see ytrain --help")
+        errors.print(f"[bold red]error:[/] {escape(error.format_message().rstrip('.'))}; see ytrain --help")
         return 2

@@ -1,7 +1,7 @@
 """The result of a run: written complete or not at all, and read back as a user would before the run says done.
 
-Weights are written in float32. Rounding to bfloat16 would undo most of a training at a small learning rate, because a
-weight moves by less than bfloat16 can tell; who serves the model rounds it once, when loading.
+Weights are written in float32: rounding to bfloat16 sends back to its start every weight that moved by less than half a
+bfloat16 step. Who serves the model in bfloat16 rounds it once, when loading.
 """
 
 from collections.abc import Callable, Sequence

@@ -14,7 +14,7 @@ from torch import Tensor
 from ytrain.objective.weights import TOP_ENTROPY_K, WeightFunction
 
 CHUNK_BYTES = 32 * 2**20
-"""Size of one float32 [chunk, vocabulary] matrix; larger gains nothing on a CPU or a GPU."""
+"""Size of one float32 [chunk, vocabulary] matrix; a bound on memory, not tuned for speed."""
 
 
 @dataclass(frozen=True, kw_only=True)

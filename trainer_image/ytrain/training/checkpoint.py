@@ -64,7 +64,7 @@ class Checkpoints:
 
     def latest(self, report_damage: Callable[[str], None]) -> Path | None:
         """The newest checkpoint that is complete and undamaged; the damaged ones are reported and passed over."""
-        for name in reversed(self._names()):
+        for name in sorted((path.name for path in self._folder.glob("step-*")), reverse=True):
             problem = _problem(self._folder / name)
             if problem is None:
                 return self._folder / name
