@@ -145,8 +145,8 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="for records, logs and runs; must not exist (default: a temporary one)"
     )
-    parser.add_argument("--records", type=int, default=200, help="to train on (default: 200, about 50,000 tokens)")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--records", type=int, default=100, help="to train on (default: 100, about 25,000 tokens)")
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--methods", nargs="+", choices=list(LEARNING_RATE), default=list(LEARNING_RATE))
     parser.add_argument("--competitors", nargs="+", choices=list(COMPETITORS), default=list(COMPETITORS))

@@ -1,7 +1,8 @@
 """`sft.window: {tokens: 10}` on one long answer: ytrain against a full forward pass for every window.
 
-Both start from the same tiny Llama and take the same optimizer steps, so the weights they end with must agree. Each has
-a process of its own with the same threads. `python benchmarks/trainer/windows.py` takes about a minute on two cores.
+Both start from the same model and take the same optimizer steps, so the weights they end with must agree. Each has a
+process of its own with the same threads. With its tiny Llama it takes about a minute on two cores; with
+`--model .quickstart/models/SmolLM2-135M-Instruct`, whose vocabulary has a real size, about an hour.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 WINDOW = 10
 PROMPT_WORDS = 100
@@ -55,29 +56,45 @@ def write_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def write_sample(path: Path, answer_tokens: int) -> None:
-    """A record whose end-of-turn token is the last of `answer_tokens`."""
-    words = random.Random(answer_tokens).choices(VOCABULARY[len(SPECIAL) :], k=PROMPT_WORDS + answer_tokens - 1)
-    record = {"prompt": " ".join(words[:PROMPT_WORDS]), "response": " ".join(words[PROMPT_WORDS:])}
-    path.write_text(json.dumps(record) + "\n", encoding="utf-8")
+def write_sample(path: Path, model_folder: Path, answer_tokens: int) -> None:
+    """A record of random words, each of which is one token, whose answer with its end of turn has `answer_tokens`."""
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    words = [word.lstrip("Ġ") for word in sorted(tokenizer.get_vocab())]
+    words = [w for w in words if w.isalnum() and len(tokenizer(f"{w} {w}", add_special_tokens=False).input_ids) == 2]
+    choice = random.Random(answer_tokens).choices(words, k=PROMPT_WORDS + answer_tokens)
+    prompt, answer = " ".join(choice[:PROMPT_WORDS]), choice[PROMPT_WORDS:]
+    prefix, ids = chat_ids(tokenizer, prompt, " ".join(answer))
+    answer = answer[: answer_tokens - (len(ids) - prefix)]  # the end of the turn counts as well
+    prefix, ids = chat_ids(tokenizer, prompt, " ".join(answer))
+    assert len(ids) - prefix == answer_tokens
+    path.write_text(json.dumps({"prompt": prompt, "response": " ".join(answer)}) + "\n", encoding="utf-8")
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> tuple[int, list[int]]:
+    """The number of the prompt's tokens, and all tokens."""
+    asked = [{"role": "user", "content": prompt}]
+    chat = [*asked, {"role": "assistant", "content": answer}]
+    prefix = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]
+    return len(prefix), tokenizer.apply_chat_template(chat, return_dict=True)["input_ids"]
 
 
 def full_forward(model_folder: Path, data: Path, folder: Path) -> None:
     """The published way: the whole sample and all its logits for every window."""
     record = json.loads(data.read_text(encoding="utf-8"))
-    prefix = ["<user>", *record["prompt"].split(), "<eos>", "<assistant>"]
-    ids_1T = torch.tensor([[VOCABULARY.index(word) for word in [*prefix, *record["response"].split(), "<eos>"]]])
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    prefix, ids = chat_ids(tokenizer, record["prompt"], record["response"])
+    ids_1T = torch.tensor([ids])
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     with (folder / "metrics.jsonl").open("w", encoding="utf-8") as metrics:
-        for first in range(len(prefix), ids_1T.shape[1], WINDOW):
+        for first in range(prefix, len(ids), WINDOW):
             start = time.perf_counter()
             logits_TV = model(ids_1T, use_cache=False).logits[0]
-            last = min(first + WINDOW, ids_1T.shape[1])
+            last = min(first + WINDOW, len(ids))
             cross_entropy(logits_TV[first - 1 : last - 1], ids_1T[0, first:last]).backward()
             optimizer.step()
             optimizer.zero_grad()
-            line = {"tokens": ids_1T.shape[1], "seconds": time.perf_counter() - start}
+            line = {"tokens": len(ids), "supervisedTokens": last - first, "seconds": time.perf_counter() - start}
             metrics.write(json.dumps(line) + "\n")
     model.save_pretrained(folder / "output")
 
@@ -95,11 +112,12 @@ def job(model_folder: Path, data: Path) -> dict[str, object]:
     return {"apiVersion": "ytrain.io/v1alpha1", "kind": "YTrainJob", "metadata": {"name": "windows"}, "spec": spec}
 
 
-def steady(command: list[str], folder: Path, threads: int) -> tuple[float, int]:
+def steady(command: list[str], folder: Path, threads: int, answer_tokens: int) -> tuple[float, int]:
     """Runs a competitor: seconds of all its steps but the first, and the tokens that all of them forwarded."""
     metrics = folder / "metrics.jsonl"
     measurement = run_competitor(command, metrics, thread_environment(threads), folder.with_suffix(".log"))
     steps = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    assert sum(step["supervisedTokens"] for step in steps) == answer_tokens
     return measurement.seconds, sum(step["tokens"] for step in steps)
 
 
@@ -110,22 +128,23 @@ def difference(start: Path, ours: Path, reference: Path) -> float:
     return float((trained - expected).norm() / (expected - before).norm())
 
 
-def compare(folder: Path, threads: int) -> None:
+def compare(folder: Path, model: Path | None, lengths: list[int], threads: int) -> None:
     """Prints a line for each length of the answer."""
-    model = folder / "model"
-    write_model(model)
+    if model is None:
+        model = folder / "model"
+        write_model(model)
     print("| answer tokens | full forward, s | ytrain, s | faster | forwarded tokens | ytrain's | difference |")
     print("|---|---|---|---|---|---|---|")
-    for answer_tokens in ANSWER_TOKENS:
+    for answer_tokens in lengths:
         data, job_file = folder / f"{answer_tokens}.jsonl", folder / f"{answer_tokens}.yaml"
         ours, full = folder / f"ytrain-{answer_tokens}", folder / f"full-{answer_tokens}"
-        write_sample(data, answer_tokens)
+        write_sample(data, model, answer_tokens)
         job_file.write_text(json.dumps(job(model, data)), encoding="utf-8")
         full.mkdir()
         naive = [sys.executable, __file__, "--full-forward", str(model), str(data), str(full)]
         run = [str(YTRAIN), "run", str(job_file), "--workdir", str(ours), "--device", "cpu"]
-        full_seconds, full_tokens = steady(naive, full, threads)
-        our_seconds, our_tokens = steady([*run, "--cache", str(folder / "cache")], ours, threads)
+        full_seconds, full_tokens = steady(naive, full, threads, answer_tokens)
+        our_seconds, our_tokens = steady([*run, "--cache", str(folder / "cache")], ours, threads, answer_tokens)
         apart = difference(model, ours / "output", full / "output")
         print(
             f"| {answer_tokens} | {full_seconds:.2f} | {our_seconds:.2f} | {full_seconds / our_seconds:.2f}x"
@@ -139,6 +158,8 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="for models, data and runs; must not exist (default: a temporary one)"
     )
+    parser.add_argument("--model", type=Path, help="a model folder (default: a tiny random Llama)")
+    parser.add_argument("--answer-tokens", type=int, nargs="+", default=list(ANSWER_TOKENS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--full-forward", nargs=3, type=Path, metavar=("MODEL", "DATA", "FOLDER"), help="be that competitor"
@@ -146,12 +167,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.full_forward:
         full_forward(*arguments.full_forward)
-    elif arguments.folder:
+        return
+    if arguments.folder:
         arguments.folder.mkdir(parents=True)
-        compare(arguments.folder.resolve(), arguments.threads)
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            compare(Path(temporary), arguments.threads)
+    folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="ytrain-bench-"))).resolve()
+    model = arguments.model and arguments.model.resolve()
+    compare(folder, model, arguments.answer_tokens, arguments.threads)
 
 
 if __name__ == "__main__":
