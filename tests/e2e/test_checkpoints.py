@@ -32,8 +32,8 @@ def cut_short(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "problem"),
     [
-        ("tensors.safetensors", flip_a_byte, "the digest of tensors.safetensors differs"),
-        ("tensors.safetensors", cut_short, "tensors.safetensors has "),
+        ("tensors-00001.safetensors", flip_a_byte, "the digest of tensors-00001.safetensors differs"),
+        ("tensors-00001.safetensors", cut_short, "tensors-00001.safetensors has "),
         ("state.json", Path.unlink, "No such file"),
         ("manifest.json", cut_short, "is damaged"),
         ("manifest.json", Path.unlink, "No such file"),
@@ -63,7 +63,7 @@ def test_checkpoint_after_a_damaged_one_stays_where_one_is_kept(
     run = place / "runs/tiny"
     stop_after(40, ytrain, place)
     (damaged,) = checkpoints(run)
-    flip_a_byte(run / "checkpoints" / damaged / "tensors.safetensors")
+    flip_a_byte(run / "checkpoints" / damaged / "tensors-00001.safetensors")
 
     assert "going on" not in stop_after(2, ytrain, place).expect(143, damaged, "is damaged").output
     (kept,) = checkpoints(run)

@@ -59,7 +59,7 @@ def test_three_bad_steps_in_a_row_end_the_run(ytrain: Commands, tmp_path: Path, 
 
 def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
     """Trained weights of a checkpoint."""
-    tensors = load_file(run / f"checkpoints/step-{step:06d}/tensors.safetensors")
+    tensors = load_file(run / f"checkpoints/step-{step:06d}/tensors-00001.safetensors")
     return {name: tensor for name, tensor in tensors.items() if name.startswith("model.")}
 
 

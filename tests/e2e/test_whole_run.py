@@ -162,7 +162,7 @@ def test_result_says_what_was_made_of_what(full: Finished) -> None:
 
 def test_trained_model_loads_by_plain_transformers_with_the_trained_weights(full: Finished) -> None:
     model, tokenizer = load_model(full.output), AutoTokenizer.from_pretrained(full.output)
-    trained = load_file(max((full.run / "checkpoints").iterdir()) / "tensors.safetensors")
+    trained = load_file(max((full.run / "checkpoints").iterdir()) / "tensors-00001.safetensors")
     for name, parameter in model.named_parameters():
         assert parameter.equal(trained[f"model.{name}"]), name
     ids = tokenizer.apply_chat_template(CHAT, tokenize=True, return_dict=False)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ytrain.cli import check, crd, model, report, run
+from ytrain.cli import check, crd, distributed, model, report, run
 from ytrain_api.errors import YTrainError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -24,6 +24,8 @@ app = typer.Typer(
     help="Fine-tune open language models from one YAML file, on a laptop or on Kubernetes.",
 )
 app.command("run")(run.run)
+app.command("launcher")(distributed.launcher)
+app.command("worker")(distributed.worker)
 app.command("check")(check.check)
 app.command("merge")(model.merge)
 app.command("report")(report.report)

@@ -2,14 +2,18 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ytrain_api import load_job
+from ytrain_api import JobFile, load_job
 from ytrain_api.errors import Preempted, SpecError
+
+if TYPE_CHECKING:
+    from ytrain.launcher.rank import Placement
+    from ytrain.report import Progress
 
 
 def run(
@@ -20,6 +24,10 @@ def run(
     claim: Annotated[
         list[str] | None, typer.Option(help="NAME=DIR: the folder that stands for a volume claim; repeatable.")
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="Ranks that train together, each with one device; restarted when they fail."),
+    ] = 1,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")] = "auto",
     resume: Annotated[
         Literal["auto", "never"], typer.Option(help="Go on with the run in the work folder, or refuse to.")
@@ -36,15 +44,12 @@ def run(
     job_file = load_job(file)
     claims = parse_claims(claim or [])
     console.print(f"[bold]{escape(job_file.job.metadata.name)}[/]: preparing")
-    # After the job file is checked: torch and transformers take seconds to import.
-    from ytrain.methods.options import RunOptions
-    from ytrain.methods.run import run_job
+    # After the job file is checked: what follows takes seconds to import.
+    from ytrain.launcher.rank import Placement
     from ytrain.report import open_progress, print_summary
-    from ytrain.training.run_folder import RunFolder
-    from ytrain.training.stop import stop_on_signals
 
-    options = RunOptions(
-        folder=RunFolder(workdir or Path("runs") / job_file.job.metadata.name),
+    placement = Placement(
+        workdir=(workdir or Path("runs") / job_file.job.metadata.name),
         base_dir=file.resolve().parent,
         claims=claims,
         device=device,
@@ -53,14 +58,26 @@ def run(
     )
     progress = open_progress(console)
     try:
-        with stop_on_signals(progress.note) as stop:
-            run_job(job_file, options, progress, stop)
+        if processes > 1:
+            from ytrain.launcher.serve import run_here
+
+            run_here(job_file, placement, processes, progress)
+        else:
+            _run_alone(job_file, placement, progress)
     except Preempted as preempted:
-        saved = f"{preempted}; the checkpoint is in {options.folder.checkpoints}. Run the same command to go on"
+        saved = f"{preempted}; the checkpoint is in {placement.workdir / 'checkpoints'}. Run the same command to go on"
         raise Preempted(saved) from None
     finally:
         progress.close()
-    print_summary(options.folder.path, console)
+    print_summary(placement.workdir, console)
+
+
+def _run_alone(job_file: JobFile, placement: "Placement", progress: "Progress") -> None:
+    from ytrain.methods.run import run_job
+    from ytrain.training.stop import stop_on_signals
+
+    with stop_on_signals(progress.note) as stop:
+        run_job(job_file, placement.options(), progress, stop)
 
 
 def parse_claims(claims: list[str]) -> dict[str, Path]:

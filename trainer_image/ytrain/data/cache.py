@@ -3,10 +3,12 @@
 An entry appears whole or not at all: written under a temporary name, then renamed. A damaged one is written again.
 """
 
+import fcntl
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,15 @@ def load_entry(folder: Path) -> DataReport | None:
         return DataReport.model_validate(stored["report"]) if intact else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Holds the right to write an entry, so that of several ranks one tokenises and the others find it done."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class EntryWriter:

@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from ytrain.data.accounting import DataReport, total
-from ytrain.data.cache import SKIPPED, TOKENS, EntryWriter, cache_key, combined_digest, file_digest, load_entry
+from ytrain.data.cache import SKIPPED, TOKENS, EntryWriter, cache_key, claimed, combined_digest, file_digest, load_entry
 from ytrain.data.dataset import Sample, TokenDataset
 from ytrain.data.reading import read_records
 from ytrain.data.tokenising import Tokeniser, TokenSettings
@@ -69,7 +69,8 @@ def prepare(
         folder = cache / cache_key([identity, asdict(settings), source.format, names, digests])
         report = load_entry(folder)
         if report is None:
-            report = _tokenise(source, tokenizer, settings, folder, combined_digest(digests))
+            with claimed(folder):
+                report = load_entry(folder) or _tokenise(source, tokenizer, settings, folder, combined_digest(digests))
         reports.append((report, source.repeat))
         folders.append(folder)
     report = total(reports, combined_digest(part.digest for part, _ in reports))

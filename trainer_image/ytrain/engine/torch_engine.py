@@ -1,22 +1,29 @@
-"""Plain torch: one process, float32 master weights, fused AdamW."""
+"""Plain torch: every rank holds all weights in float32, and the sum of the gradients; fused AdamW."""
 
 import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
-from ytrain.engine.base import OptimizerSettings
-
-MODEL, OPTIMIZER = "model.", "optimizer."
+from ytrain.engine.base import MODEL, OPTIMIZER, OptimizerSettings, T
+from ytrain.engine.world import World
 
 
 class TorchEngine:
     """AdamW over `parameters` (by name), which must be float32: in bfloat16 most updates at 5e-6 round to nothing."""
 
-    def __init__(self, parameters: dict[str, torch.nn.Parameter], settings: OptimizerSettings) -> None:
+    lockstep = False
+    sharded = False
+
+    def __init__(
+        self, parameters: dict[str, torch.nn.Parameter], settings: OptimizerSettings, world: World | None = None
+    ) -> None:
         assert parameters
         assert all(parameter.dtype == torch.float32 for parameter in parameters.values())
         self._parameters = parameters
+        self._world = world or World()
         self._clip = settings.gradient_clip
         # Norms and biases are not decayed, as is usual.
         matrices = [parameter for parameter in parameters.values() if parameter.ndim >= 2]
@@ -24,11 +31,20 @@ class TorchEngine:
         groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self._optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
 
-    def backward(self, loss: Tensor) -> None:
+    def forward(self, compute: Callable[[], T]) -> T:
+        return compute()
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        del last
         loss.backward()  # type: ignore[no-untyped-call]
 
     def step(self, *, learning_rate: float, gradient_scale: float = 1.0) -> float:
+        if self._world.size > 1:
+            for parameter in self._parameters.values():
+                if parameter.grad is None:  # a rank without a row in this step
+                    parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
+        self._world.sum_gradients(gradients)
         norm = gradient_scale * torch.nn.utils.get_total_norm(gradients).item()
         if math.isfinite(norm):
             factor = gradient_scale * (min(1.0, self._clip / (norm + 1e-6)) if self._clip else 1.0)
@@ -40,21 +56,23 @@ class TorchEngine:
         self._optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def state(self) -> dict[str, Tensor]:
-        state = {MODEL + name: parameter.detach() for name, parameter in self._parameters.items()}
+    def state(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self._parameters.items():
+            yield MODEL + name, parameter.detach()
             for key, value in self._optimizer.state.get(parameter, {}).items():
-                state[f"{OPTIMIZER}{name}.{key}"] = value
-        return state
+                yield f"{OPTIMIZER}{name}.{key}", value
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(state[MODEL + name])
                 prefix = f"{OPTIMIZER}{name}."
-                moments = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+                moments = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
                 if moments:
                     self._optimizer.state[parameter] = {
                         key: value.clone() if value.ndim == 0 else value.to(parameter.device, copy=True)
                         for key, value in moments.items()
                     }
+
+    def whole(self) -> AbstractContextManager[None]:
+        return nullcontext()

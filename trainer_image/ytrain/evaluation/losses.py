@@ -8,6 +8,7 @@ import numpy as np
 from ytrain.data.dataset import TokenDataset
 from ytrain.data.packing import pack
 from ytrain.data.rows import Row, Segment, build_row
+from ytrain.engine.world import World
 from ytrain.models.language_model import HiddenStates, LanguageModel
 from ytrain.objective.head import Reference, divergence, label_losses
 
@@ -20,15 +21,15 @@ class PerToken:
     tokens: int
 
 
-def mean_loss(model: LanguageModel, dataset: TokenDataset, *, row_tokens: int, packing: bool) -> PerToken:
-    """-log p of every label of a data set, averaged over labels."""
+def mean_loss(model: LanguageModel, dataset: TokenDataset, *, row_tokens: int, packing: bool, world: World) -> PerToken:
+    """-log p of every label of a data set, averaged over labels; the ranks share the rows."""
     total, tokens = 0.0, 0
     with model.evaluating():
-        for row in rows(model, dataset, range(len(dataset)), row_tokens=row_tokens, packing=packing):
+        for row in rows(model, dataset, range(len(dataset)), row_tokens, packing, world):
             loss_R, _ = label_losses(model.hidden(row)[row.label_rows_R], row.labels_R, model.head())
             total += loss_R.double().sum().item()
             tokens += len(loss_R)
-    return PerToken(total / tokens, tokens)
+    return _mean(total, tokens, world)
 
 
 def kl_to_start(
@@ -39,24 +40,30 @@ def kl_to_start(
     *,
     row_tokens: int,
     packing: bool,
+    world: World,
 ) -> PerToken:
     """KL(start || now) at the labels of the given samples: it foretells forgetting (arXiv 2509.04259)."""
     total, tokens = 0.0, 0
     with model.evaluating():
-        for row in rows(model, dataset, indices, row_tokens=row_tokens, packing=packing):
+        for row in rows(model, dataset, indices, row_tokens, packing, world):
             reference = Reference(hidden_RD=start.hidden(row)[row.label_rows_R], head=start.head())
             kl_R = divergence(model.hidden(row)[row.label_rows_R], model.head(), reference)
             total += kl_R.double().sum().item()
             tokens += len(kl_R)
-    return PerToken(total / tokens, tokens)
+    return _mean(total, tokens, world)
+
+
+def _mean(total: float, tokens: int, world: World) -> PerToken:
+    total, all_tokens = world.sum([total, float(tokens)])
+    return PerToken(total / all_tokens, int(all_tokens))
 
 
 def rows(
-    model: LanguageModel, dataset: TokenDataset, indices: Sequence[int], *, row_tokens: int, packing: bool
+    model: LanguageModel, dataset: TokenDataset, indices: Sequence[int], row_tokens: int, packing: bool, world: World
 ) -> Iterator[Row]:
-    """All labels of the given samples in rows on the model's device; without packing, a sample a row."""
+    """This rank's rows of all labels of the given samples, on the model's device; without packing, a sample a row."""
     lengths = dataset.lengths[np.asarray(indices, dtype=np.int64)]
     packed = pack(lengths, max(row_tokens, int(lengths.max()))) if packing else [[i] for i in range(len(indices))]
-    for row in packed:
+    for row in world.share(packed):
         segments = [Segment(indices[i], 0, int(dataset.supervised_counts[indices[i]])) for i in row]
         yield build_row(dataset, segments).to(model.device)

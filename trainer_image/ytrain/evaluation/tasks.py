@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from ytrain.engine.world import World
 from ytrain.models.language_model import LanguageModel
 
 BATCH = 32
@@ -34,17 +35,20 @@ class Task:
 
 
 def exact_match(
-    model: LanguageModel, tokenizer: PreTrainedTokenizerFast, task: Task, *, stop_ids: Sequence[int]
+    model: LanguageModel, tokenizer: PreTrainedTokenizerFast, task: Task, *, stop_ids: Sequence[int], world: World
 ) -> dict[str, Any]:
-    """The `tasks` entry of an evaluation: answers equal to the expected text, white space at the ends aside."""
+    """The `tasks` entry of an evaluation: answers equal to the expected text, white space at the ends aside.
+
+    The ranks share the batches.
+    """
     # Similar lengths together, so that little of a batch is padding.
     order = sorted(range(len(task.questions)), key=lambda i: len(task.questions[i].prompt))
-    answers = [""] * len(order)
-    for begin in range(0, len(order), BATCH):
-        batch = order[begin : begin + BATCH]
+    batches = [order[begin : begin + BATCH] for begin in range(0, len(order), BATCH)]
+    mine: list[tuple[int, str]] = []
+    for batch in world.share(batches):
         prompts = [task.questions[i].prompt for i in batch]
-        for i, answer in zip(batch, _generate(model, tokenizer, prompts, task.max_new_tokens, stop_ids), strict=True):
-            answers[i] = answer
+        mine += zip(batch, _generate(model, tokenizer, prompts, task.max_new_tokens, stop_ids), strict=True)
+    answers = [answer for _, answer in sorted(pair for part in world.gather(mine) for pair in part)]
     right = [a.strip() == q.expected.strip() for a, q in zip(answers, task.questions, strict=True)]
     return {
         "name": task.name,

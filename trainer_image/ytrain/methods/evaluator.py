@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ytrain.engine.base import Engine
+from ytrain.engine.world import World
 from ytrain.evaluation.losses import PerToken, kl_to_start, mean_loss
 from ytrain.evaluation.tasks import exact_match
 from ytrain.methods.inputs import Inputs
@@ -21,33 +23,53 @@ class Evaluator:
     """Measures a model and keeps the record in the run folder."""
 
     def __init__(
-        self, spec: Spec, inputs: Inputs, model: LanguageModel, start: Callable[[], HiddenStates], folder: RunFolder
+        self,
+        spec: Spec,
+        inputs: Inputs,
+        model: LanguageModel,
+        start: Callable[[], HiddenStates],
+        engine: Engine,
+        folder: RunFolder,
+        world: World,
     ) -> None:
         self._spec = spec
         self._inputs = inputs
         self._model = model
         self._start = start
+        self._engine = engine
         self._folder = folder
-        self._rows: dict[str, Any] = {"row_tokens": row_tokens(spec), "packing": spec.data.packing}
+        self._world = world
+        # Where every use of the weights needs all ranks, they measure the same side by side.
+        self._shared = World() if engine.sharded else world
+        self._rows: dict[str, Any] = {
+            "row_tokens": row_tokens(spec),
+            "packing": spec.data.packing,
+            "world": self._shared,
+        }
 
     def before(self) -> None:
         """Measure the start, unless a run that is resumed has done so."""
-        if not self._folder.evaluation.is_file():
+        if not self._world.agree(self._folder.evaluation.is_file()):
             self._write(before=self._measure(0), history=[])
 
     def during(self, step: int) -> None:
         """Measure at a step in the middle; a step measured before a resume is replaced."""
-        record = read_json(self._folder.evaluation)
-        history = [entry for entry in record["history"] if entry["step"] < step]
-        self._write(before=record["before"], history=[*history, self._measure(step)])
+        measured = self._measure(step)
+        if self._world.leads:
+            record = read_json(self._folder.evaluation)
+            history = [entry for entry in record["history"] if entry["step"] < step]
+            self._write(before=record["before"], history=[*history, measured])
 
     def after(self, step: int) -> None:
         """Measure the end."""
-        record = read_json(self._folder.evaluation)
-        self._write(before=record["before"], history=record["history"], after=self._measure(step))
+        measured = self._measure(step)
+        if self._world.leads:
+            record = read_json(self._folder.evaluation)
+            self._write(before=record["before"], history=record["history"], after=measured)
 
     def _write(self, **record: Any) -> None:
-        write_json(self._folder.evaluation, record)
+        if self._world.leads:
+            write_json(self._folder.evaluation, record)
 
     def _measure(self, step: int) -> dict[str, Any]:
         model, inputs = self._model, self._inputs
@@ -61,7 +83,10 @@ class Evaluator:
                 {"name": name, **_entry("loss", mean_loss(model, data.dataset, **self._rows))}
                 for name, data in inputs.retention.items()
             ],
-            "tasks": [exact_match(model, inputs.tokenizer, task, stop_ids=stop_ids) for task in inputs.tasks],
+            "tasks": [
+                exact_match(model, inputs.tokenizer, task, stop_ids=stop_ids, world=self._shared)
+                for task in inputs.tasks
+            ],
             "klToStart": _entry("value", self._drift() if step else PerToken(0.0, 0)),
         }
 

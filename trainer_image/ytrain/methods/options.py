@@ -1,10 +1,11 @@
 """How the command line places a run on this machine; nothing here changes the result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ytrain.engine.device import DeviceName
+from ytrain.engine.world import World
 from ytrain.training.run_folder import Resume, RunFolder
 
 
@@ -20,3 +21,6 @@ class RunOptions:
     resume: Resume
     cache: Path
     """Folder of tokenised data, shared by runs."""
+    world: World = field(default_factory=World)
+    lock_seconds: float = 0.0
+    """How long the run folder may be held by another process, such as a rank that is just being ended."""

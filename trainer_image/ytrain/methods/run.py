@@ -1,8 +1,5 @@
 """The life of a run around its method: the work folder, the job's place in it, and a record of how it ended."""
 
-from contextlib import suppress
-from typing import Any
-
 from ytrain.methods.availability import check_available
 from ytrain.methods.inputs import apply_secrets
 from ytrain.methods.options import RunOptions
@@ -10,13 +7,11 @@ from ytrain.methods.sft import train
 from ytrain.models.folder import full_disk_told
 from ytrain.report.live import Progress
 from ytrain.report.page import write_report
+from ytrain.training.failure import record_failure
 from ytrain.training.run_folder import read_json, write_json
 from ytrain.training.stop import StopRequest
 from ytrain_api import JobFile, YTrainJob, config_digest, dump_job
-from ytrain_api.errors import TrainingError, YTrainError
-
-STATES = {143: "Preempted"}
-"""State that result.json records for an exit code; `Failed` for the others."""
+from ytrain_api.errors import YTrainError
 
 
 def run_job(job_file: JobFile, options: RunOptions, progress: Progress, stop: StopRequest) -> None:
@@ -28,7 +23,11 @@ def run_job(job_file: JobFile, options: RunOptions, progress: Progress, stop: St
     check_available(job_file.job)
     apply_secrets(job_file)
     folder, config = options.folder, config_digest(job_file.job)
-    with folder.claimed():
+    if not options.world.leads:
+        if not folder.finished(config):
+            train(job_file, options, config, progress, stop)
+        return
+    with folder.claimed(wait_seconds=options.lock_seconds):
         folder.check(_identity(job_file.job), options.resume)
         if folder.finished(config):
             output = read_json(folder.result)["output"]["path"]
@@ -41,9 +40,7 @@ def run_job(job_file: JobFile, options: RunOptions, progress: Progress, stop: St
                 write_json(folder.result, train(job_file, options, config, progress, stop))
                 write_report(folder.path)
         except YTrainError as error:
-            with suppress(TrainingError), full_disk_told(when_full):  # the first failure is the one to tell
-                write_json(folder.result, _failure(job_file, error))
-                write_report(folder.path)
+            record_failure(folder, job_file, error)
             raise
 
 
@@ -52,12 +49,3 @@ def _identity(job: YTrainJob) -> str:
     length = {"epochs": 1, "max_steps": None}
     optimization = job.spec.optimization.model_copy(update=length)
     return config_digest(job.model_copy(update={"spec": job.spec.model_copy(update={"optimization": optimization})}))
-
-
-def _failure(job_file: JobFile, error: YTrainError) -> dict[str, Any]:
-    return {
-        "job": job_file.job.metadata.name,
-        "uid": job_file.job.metadata.uid,
-        "state": STATES.get(error.exit_code, "Failed"),
-        "failure": {"kind": type(error).__name__, "message": str(error), "exitCode": error.exit_code},
-    }

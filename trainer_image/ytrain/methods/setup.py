@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from ytrain.data.dataset import TokenDataset
-from ytrain.engine.base import OptimizerSettings
+from ytrain.engine.base import Engine, OptimizerSettings
 from ytrain.engine.torch_engine import TorchEngine
+from ytrain.engine.world import World
 from ytrain.methods.inputs import Inputs
 from ytrain.models.language_model import FrozenModel, HiddenStates, LanguageModel, StartModel
 from ytrain.models.load import load_language_model
@@ -119,11 +120,11 @@ def _teacher(inputs: Inputs, current: LanguageModel) -> HiddenStates | None:
     return FrozenModel(teacher)
 
 
-def engine(spec: Spec, model: LanguageModel) -> TorchEngine:
+def engine(spec: Spec, model: LanguageModel, world: World) -> Engine:
     """The engine over the parameters that training moves."""
     optimization = spec.optimization
     settings = OptimizerSettings(weight_decay=optimization.weight_decay, gradient_clip=optimization.gradient_clip)
-    return TorchEngine(model.trainable(), settings)
+    return TorchEngine(model.trainable(), settings, world)
 
 
 def peak_learning_rate(spec: Spec, hidden_size: int) -> float:

@@ -30,6 +30,9 @@ class Progress(Protocol):
     def phase(self, name: str) -> None:
         """A new part of the run begins, such as "loading" or "training"; the one before has ended."""
 
+    def activity(self, name: str) -> None:
+        """What happens inside the phase now, such as "saving", where it is not what the phase says."""
+
     def step(self, metrics: Mapping[str, Any], total_steps: int) -> None:
         """An optimizer step is done; `metrics` is its line of metrics.jsonl."""
 
@@ -84,6 +87,9 @@ class LogProgress:
         """Print the phase."""
         self._print(f"{name} ...")
 
+    def activity(self, name: str) -> None:
+        """Nothing: the next step line comes soon enough."""
+
     def step(self, metrics: Mapping[str, Any], total_steps: int) -> None:
         """Print the step unless another one was printed a moment ago."""
         self._rate.add(float(metrics["seconds"]))
@@ -133,6 +139,10 @@ class TerminalProgress:
         self._bar.update(
             self._task, description=escape(name), visible=True, total=None, completed=0, count="", words=""
         )
+
+    def activity(self, name: str) -> None:
+        """Show it beside the bar until the next step."""
+        self._bar.update(self._task, words=name)
 
     def step(self, metrics: Mapping[str, Any], total_steps: int) -> None:
         """Move the bar."""

@@ -1,25 +1,35 @@
 """Checkpoints on disk: complete or absent, verified when read, free of pickle.
 
-`checkpoints/step-000123/` holds `tensors.safetensors` (trained weights and optimizer state), `state.json` (where the
-run is, random states) and, written last, `manifest.json` with sizes and digests. The newest one is found by reading
-manifests, not by a pointer that can lie.
+`checkpoints/step-000123/` holds `tensors-00001.safetensors` and so on (trained weights and optimizer state, whole,
+whatever the number of ranks that saved them), `state.json` (where the run is, every rank's random states) and, written
+last, `manifest.json` with sizes and digests. The newest one is found by reading manifests, not by a pointer that can
+lie.
 """
 
 import base64
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from ytrain.engine.world import World
 from ytrain.models.folder import file_digest, staged
 
-TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+TENSORS, STATE, MANIFEST = "tensors-{:05d}.safetensors", "state.json", "manifest.json"
+
+FORMAT = 2
+"""Raised whenever the layout changes."""
+
+FILE_BYTES = 1 << 30
+"""Tensors that are held to be written in one file: what saving takes in memory where the engine gathers them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +49,23 @@ class Checkpoints:
         self._folder = folder
         self._keep = keep
 
-    def save(self, position: Position, tensors: dict[str, Tensor]) -> Path:
+    def save(self, position: Position, state: Iterable[tuple[str, Tensor]], world: World) -> None:
         """Write a checkpoint, then remove the oldest ones; the ones before stay intact if this fails.
+
+        All ranks call it, with the state that they gather together; it returns when the checkpoint is complete.
 
         Raises:
             TrainingError: the disk is full.
         """
+        random = world.gather(_random_state())
+        if world.leads:
+            self._write(position, state, random)
+        else:
+            for _ in state:
+                pass
+        world.wait()
+
+    def _write(self, position: Position, state: Iterable[tuple[str, Tensor]], random: list[dict[str, str]]) -> None:
         folder = self._folder / f"step-{position.step:06d}"
         for path in self._folder.glob("step-*"):
             if path.name >= folder.name:
@@ -54,13 +75,12 @@ class Checkpoints:
         newest = (self._names() or ["none"])[-1]
         when_full = f"last complete checkpoint: {newest}. Free space, then run the same command to go on from there"
         with staged(folder, when_full=when_full) as stage:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, stage / TENSORS)
-            state = {"position": asdict(position), "random": _random_state()}
-            (stage / STATE).write_text(json.dumps(state))
+            for number, tensors in enumerate(_parts(state), start=1):
+                save_file(tensors, stage / TENSORS.format(number))
+            (stage / STATE).write_text(json.dumps({"position": asdict(position), "random": random}))
             _write_manifest(stage)
         for name in self._names()[: -self._keep]:
             shutil.rmtree(self._folder / name)
-        return folder
 
     def latest(self, report_damage: Callable[[str], None]) -> Path | None:
         """The newest checkpoint that is complete and undamaged; the damaged ones are reported and passed over."""
@@ -81,23 +101,65 @@ def read_position(folder: Path) -> Position:
     return Position(**json.loads((folder / STATE).read_text())["position"])
 
 
-def restore(folder: Path, load: Callable[[dict[str, Tensor]], None]) -> None:
-    """Hand the checkpoint's tensors to `load` and set the random states."""
-    load(load_file(folder / TENSORS))
-    _set_random_state(json.loads((folder / STATE).read_text())["random"])
+def restore(folder: Path, load: Callable[[Mapping[str, Tensor]], None], world: World, seed: int) -> None:
+    """Hand the checkpoint's tensors to `load` and set this rank's random states.
+
+    With another number of ranks than saved it, these begin anew from `seed`, the step and the rank.
+    """
+    load(_StoredTensors(folder))
+    state = json.loads((folder / STATE).read_text())
+    if len(state["random"]) == world.size:
+        _set_random_state(state["random"][world.rank])
+    else:
+        torch.manual_seed(
+            int(np.random.SeedSequence([seed, state["position"]["step"], world.rank]).generate_state(1)[0])
+        )
+
+
+class _StoredTensors(Mapping[str, Tensor]):
+    """The tensors of a checkpoint, read one at a time as they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        files: list[Any] = [safe_open(path, framework="pt") for path in sorted(folder.glob("tensors-*.safetensors"))]
+        self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118  # not a dict
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self._files[name].get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _parts(state: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    """The tensors in groups of about `FILE_BYTES`."""
+    part: dict[str, Tensor] = {}
+    filled = 0
+    for name, tensor in state:
+        part[name] = tensor.contiguous()
+        filled += tensor.numel() * tensor.element_size()
+        if filled >= FILE_BYTES:
+            yield part
+            part, filled = {}, 0
+    if part:
+        yield part
 
 
 def _write_manifest(folder: Path) -> None:
-    files = {
-        name: {"bytes": (folder / name).stat().st_size, "xxh3": file_digest(folder / name)} for name in (TENSORS, STATE)
-    }
-    (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": files}))
+    files = {path.name: {"bytes": path.stat().st_size, "xxh3": file_digest(path)} for path in sorted(folder.iterdir())}
+    (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}))
 
 
 def _problem(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
+        manifest = json.loads((folder / MANIFEST).read_text())
+        if manifest["format"] != FORMAT:
+            return f"format {manifest['format']}, this version reads {FORMAT}"
+        files = manifest["files"]
         for name, expected in files.items():
             size = (folder / name).stat().st_size
             if size != expected["bytes"]:

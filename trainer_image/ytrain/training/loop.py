@@ -1,13 +1,14 @@
 """The training loop: forward and backward over the rows of a step, one weight update, metrics, checkpoints, stops.
 
 It owns the order of things; the plan says what a step holds, the objective what is minimised, the engine how weights
-move.
+move. Every rank runs it, on its own rows; what they decide, they decide together.
 """
 
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch
 from ytrain.data.rows import Samples, build_row
 from ytrain.engine.base import Engine
 from ytrain.engine.device import peak_memory_bytes
+from ytrain.engine.world import World
 from ytrain.models.language_model import HiddenStates, LanguageModel
 from ytrain.objective.head import Objective, Reference, RowStatistics, objective_sum
 from ytrain.report.live import Progress
@@ -36,6 +38,7 @@ class Trainee:
     engine: Engine
     objective: Objective
     samples: Samples
+    world: World = field(default_factory=World)
     start: HiddenStates | None = None
     """Needed with an anchor."""
     teacher: HiddenStates | None = None
@@ -62,7 +65,8 @@ class Loop:
     plan: Plan
     settings: LoopSettings
     checkpoints: Checkpoints
-    metrics: MetricsLog
+    metrics: MetricsLog | None
+    """Absent in the ranks that do not lead."""
     progress: Progress
     stop: StopRequest
     evaluate: Callable[[int], None]
@@ -84,15 +88,17 @@ class Loop:
         for step in self.plan.steps(after=self.position.step):
             self._train(step, total)
             interval = self.settings.checkpoint_steps
-            due = time.monotonic() - saved_at >= self.settings.checkpoint_seconds
-            if step.number < total and (due or self.stop or (interval and step.number % interval == 0)):
+            late = time.monotonic() - saved_at >= self.settings.checkpoint_seconds
+            due, stop = self.trainee.world.any(late and self.trainee.world.leads, bool(self.stop))
+            if step.number < total and (due or stop or (interval and step.number % interval == 0)):
                 self.save()
                 saved, saved_at = self.position, time.monotonic()
-            if self.stop and step.number < total:
-                assert self.stop.signal is not None
-                raise Preempted(f"stopped by {self.stop.signal.name} after step {step.number} of {total}")
+            if stop and step.number < total:
+                by = f" by {self.stop.signal.name}" if self.stop.signal else ""
+                raise Preempted(f"stopped{by} after step {step.number} of {total}")
             every = self.settings.evaluate_steps
             if every and step.number % every == 0 and step.number < total:
+                self.progress.activity("evaluating")
                 self.evaluate(step.number)
         if saved != self.position:
             self.save()
@@ -101,47 +107,40 @@ class Loop:
     def save(self) -> None:
         """Write a checkpoint of where the run is."""
         began = time.monotonic()
-        self.metrics.sync()
-        self.checkpoints.save(self.position, self.trainee.engine.state())
+        self.progress.activity("saving")
+        if self.metrics is not None:
+            self.metrics.sync()
+        self.checkpoints.save(self.position, self.trainee.engine.state(), self.trainee.world)
         self.saving_seconds += time.monotonic() - began
 
     def _train(self, step: Step, total: int) -> None:
-        began, waited = time.monotonic(), 0.0
-        trainee, statistics, tokens = self.trainee, [], 0
-        weighted_loss = torch.zeros((), device=trainee.model.device)
-        for segments in step.rows:
-            row_began = time.monotonic()
-            row = build_row(trainee.samples, segments).to(trainee.model.device)
-            waited += time.monotonic() - row_began
-            total_loss, row_statistics = _row_objective(trainee, row)
-            trainee.engine.backward(total_loss / step.labels)
-            weighted_loss += total_loss.detach()
-            statistics.append(row_statistics)
-            tokens += row.tokens
-        loss_R = torch.cat([s.loss_R for s in statistics])
-        weight_R = torch.cat([s.weight_R for s in statistics])
+        began = time.monotonic()
+        trainee = self.trainee
+        figures, waited = self._rows(step)
+        loss_sum, weighted_sum, weight_sum, tokens, *histogram = trainee.world.sum(figures)
         # The mean weight is known only now; the gradient is linear in it.
-        scale = 1.0 / max(weight_R.mean().item(), 1e-12) if trainee.objective.rescale else 1.0
+        scale = step.labels / max(weight_sum, 1e-12) if trainee.objective.rescale else 1.0
         rate = self.settings.learning_rate(step.number, total)
         norm = trainee.engine.step(learning_rate=rate, gradient_scale=scale)
         seconds = time.monotonic() - began
         line = {
             "step": step.number,
             "epoch": round(step.epoch, 6),
-            "loss": loss_R.mean().item(),
-            "weightedLoss": scale * weighted_loss.item() / step.labels,
+            "loss": loss_sum / step.labels,
+            "weightedLoss": scale * weighted_sum / step.labels,
             "learningRate": rate,
             "gradientNorm": norm,
             "supervisedTokens": step.labels,
-            "tokens": tokens,
+            "tokens": int(tokens),
             "tokensPerSecond": tokens / seconds,
             "seconds": seconds,
             "dataWaitSeconds": waited,
             "peakMemoryBytes": peak_memory_bytes(trainee.model.device),
-            "weightHistogram": weight_histogram(weight_R),
+            "weightHistogram": [int(count) for count in histogram],
         }
         self._watch_divergence(line, step)
-        self.metrics.add(line, wall_time=time.time())
+        if self.metrics is not None:
+            self.metrics.add(line, wall_time=time.time())
         self.progress.step(line, total)
         self.position = Position(
             step=step.number,
@@ -149,6 +148,34 @@ class Loop:
             data_digest=self.settings.data_digest,
             labels_trained=self.position.labels_trained + step.labels,
         )
+
+    def _rows(self, step: Step) -> tuple[list[float], float]:
+        """Forward and backward over this rank's rows.
+
+        Returns the sums of loss, weighted loss and weight over their labels, their tokens, and the histogram of the
+        weights; and the seconds of waiting for them.
+        """
+        trainee, device = self.trainee, self.trainee.model.device
+        rows, waited, tokens = step.share(trainee.world.rank, trainee.world.size), 0.0, 0
+        # Where ranks communicate in every pass, one without a row left repeats another's, which counts for nothing.
+        repeated = step.most_rows(trainee.world.size) - len(rows) if trainee.engine.lockstep else 0
+        weighted = torch.zeros((), device=device)
+        loss_R, weight_R = [torch.zeros(0, device=device)], [torch.zeros(0, device=device)]
+        for number, segments in enumerate([*rows, *step.rows[:1] * repeated], start=1):
+            row_began = time.monotonic()
+            row = build_row(trainee.samples, segments).to(device)
+            waited += time.monotonic() - row_began
+            loss, statistics = trainee.engine.forward(partial(_row_objective, trainee, row))
+            counts = number <= len(rows)
+            trainee.engine.backward(loss / step.labels if counts else 0.0 * loss, last=number == len(rows) + repeated)
+            if counts:
+                weighted += loss.detach()
+                loss_R.append(statistics.loss_R)
+                weight_R.append(statistics.weight_R)
+                tokens += row.tokens
+        losses, weights = torch.cat(loss_R), torch.cat(weight_R)
+        sums = [losses.sum().item(), weighted.item(), weights.sum().item(), float(tokens)]
+        return sums + [float(count) for count in weight_histogram(weights)], waited
 
     def _watch_divergence(self, line: dict[str, Any], step: Step) -> None:
         """Numbers that are not finite become null in the record; the engine took no update from them."""

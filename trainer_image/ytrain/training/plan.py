@@ -3,6 +3,7 @@
 The plan depends on the data and the job alone. It is recomputed, not stored: step k of a resumed run is step k.
 """
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,23 @@ class Step:
     rows: tuple[tuple[Segment, ...], ...]
     labels: int
     """Labels of all rows: what the step's loss is divided by."""
+    lengths: tuple[int, ...]
+    """Tokens of each row."""
+
+    def share(self, rank: int, ranks: int) -> list[tuple[Segment, ...]]:
+        """The rows of one of `ranks` ranks: each row is one rank's, the longest first to whoever has least."""
+        loads = [(0, number) for number in range(ranks)]  # (tokens so far, rank): a heap
+        mine = []
+        for row in sorted(range(len(self.rows)), key=lambda row: (-self.lengths[row], row)):
+            tokens, owner = heapq.heappop(loads)
+            heapq.heappush(loads, (tokens + self.lengths[row], owner))
+            if owner == rank:
+                mine.append(self.rows[row])
+        return mine
+
+    def most_rows(self, ranks: int) -> int:
+        """Rows of the rank that has most of them."""
+        return max(len(self.share(rank, ranks)) for rank in range(ranks))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +101,9 @@ class Plan:
 
     def _step(self, number: int, epoch: float, segments: Sequence[Segment]) -> Step:
         labels = sum(segment.end_label - segment.first_label for segment in segments)
-        return Step(number=number, epoch=epoch, rows=self._rows(segments), labels=labels)
+        rows = self._rows(segments)
+        lengths = tuple(sum(int(self.lengths[segment.sample]) for segment in row) for row in rows)
+        return Step(number=number, epoch=epoch, rows=rows, labels=labels, lengths=lengths)
 
     def _rows(self, segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], ...]:
         if not self.packing:

@@ -2,15 +2,16 @@
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from ytrain_api.errors import SpecError
 
 Resume = Literal["auto", "never"]
-LOCK, IDENTITY = ".lock", ".identity"
+LOCK, IDENTITY, STACKS = ".lock", ".identity", "stacks"
 
 
 class RunFolder:
@@ -24,22 +25,23 @@ class RunFolder:
         self.output = path / "output"
         self.evaluation = path / "evaluation.json"
         self.result = path / "result.json"
+        self.stacks = path / STACKS
+        """Where hanging ranks stood."""
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self, *, wait_seconds: float = 0.0) -> Iterator[None]:
         """Holds the folder for this process.
 
         Raises:
-            SpecError: another process trains in it.
+            SpecError: another process trains in it, still after `wait_seconds`.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + wait_seconds
         with (self.path / LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SpecError(
-                    f"{self.path}: another process trains in this folder; name another with --workdir"
-                ) from None
+            while not _locked(lock):
+                if time.monotonic() >= deadline:
+                    raise SpecError(f"{self.path}: another process trains in this folder; name another with --workdir")
+                time.sleep(0.05)
             yield
 
     def finished(self, config: str) -> bool:
@@ -57,7 +59,7 @@ class RunFolder:
         Raises:
             SpecError: files that are no run, another job's run, or this job's run with `--resume never`.
         """
-        there = [path.name for path in self.path.iterdir() if path.name != LOCK]
+        there = [path.name for path in self.path.iterdir() if path.name not in (LOCK, STACKS)]
         if there and not (self.path / IDENTITY).is_file():
             raise SpecError(f"{self.path}: is not empty and holds no run; name another folder with --workdir")
         if not self.begun():
@@ -84,6 +86,14 @@ class RunFolder:
     def identity(self) -> str:
         """Digest of what the job must keep for the run to go on."""
         return (self.path / IDENTITY).read_text()
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,120 @@
+"""`ytrain launcher` and `ytrain worker`: one job on several machines, without SSH."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from ytrain.cli.run import cache_folder, parse_claims
+from ytrain_api import load_job
+from ytrain_api.errors import SpecError
+from ytrain_api.protocol import PORT
+
+TokenFile = Annotated[
+    Path,
+    typer.Option(
+        help="File with the token that launcher and workers share; any text of 16 characters or more.",
+        envvar="YTRAIN_TOKEN_FILE",
+    ),
+]
+SHORTEST_TOKEN = 16
+
+
+def launcher(
+    file: Annotated[Path, typer.Argument(help="The job file; spec.workers.replicas is the number of workers.")],
+    token_file: TokenFile,
+    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = f"0.0.0.0:{PORT}",
+    workdir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the run, if it is here too: a job that is done is not run again.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Coordinate workers on other machines. Ctrl-C has them save and stop; SIGTERM ends the launcher alone."""
+    job_file = load_job(file)
+    token = read_token(token_file)
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise SpecError(f"--listen {listen}: write it as HOST:PORT, such as 0.0.0.0:{PORT}")
+    from ytrain.launcher.serve import serve_launcher
+    from ytrain.report import open_progress
+
+    progress = open_progress(Console(soft_wrap=True))
+    try:
+        serve_launcher(job_file, host=host, port=int(port), token=token, workdir=workdir, progress=progress)
+    finally:
+        progress.close()
+
+
+def worker(
+    launcher: Annotated[str, typer.Option(help=f"Where the launcher is, such as http://trainer:{PORT}.")],
+    index: Annotated[int, typer.Option(min=0, help="Which worker this is, from 0; each has its own.")],
+    token_file: TokenFile,
+    workdir: Annotated[Path, typer.Option(help="Folder of the run, on a volume that all workers share.")],
+    devices: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Ranks here.  [default: spec.workers.devices]", show_default=False)
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Where the other workers reach this machine.  [default: its address towards the launcher]"),
+    ] = None,
+    claim: Annotated[
+        list[str] | None, typer.Option(help="NAME=DIR: the folder that stands for a volume claim; repeatable.")
+    ] = None,
+    base_dir: Annotated[Path, typer.Option(help="Folder that relative file:// sources begin at.")] = Path(),
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")] = "auto",
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of tokenised data.  [default: ~/.cache/ytrain]", envvar="YTRAIN_CACHE", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Run one worker of a job: this machine's ranks, as the launcher orders. It gets the job from the launcher."""
+    token = read_token(token_file)
+    claims = parse_claims(claim or [])
+    from ytrain.launcher.rank import Placement
+    from ytrain.launcher.serve import serve_worker
+    from ytrain.report import open_progress
+
+    placement = Placement(
+        workdir=workdir,
+        base_dir=base_dir.resolve(),
+        claims=claims,
+        device=device,
+        resume="auto",
+        cache=cache_folder(cache),
+    )
+    progress = open_progress(Console(soft_wrap=True))
+    try:
+        serve_worker(
+            url=launcher,
+            token=token,
+            index=index,
+            slots=devices,
+            address=address,
+            placement=placement,
+            progress=progress,
+        )
+    finally:
+        progress.close()
+
+
+def read_token(path: Path) -> str:
+    """The token in a file.
+
+    Raises:
+        SpecError: it cannot be read, or is too short to be one.
+    """
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"--token-file {path}: cannot be read ({error})") from error
+    if len(token) < SHORTEST_TOKEN or not token.isprintable() or not token.isascii():
+        raise SpecError(
+            f"--token-file {path}: needs {SHORTEST_TOKEN} or more plain characters; "
+            f"make one with: python3 -c 'import secrets; print(secrets.token_hex())' > {path}"
+        )
+    return token

@@ -1,0 +1,242 @@
+"""The agent of one worker: reports its ranks to the launcher, and makes them what the launcher orders."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ytrain.launcher.coordinator import Refused
+from ytrain.launcher.rank import Placement, RankTask
+from ytrain.launcher.ranks import RankProcess, write_stacks
+from ytrain.training.run_folder import RunFolder
+from ytrain_api import JobFile
+from ytrain_api.errors import SpecError
+from ytrain_api.protocol import Order, Ranks, Report
+
+STACKS_SECONDS = 3.0
+"""How long hanging ranks have to write down where they stand."""
+
+REFUSED_SECONDS = 20.0
+"""How long an agent asks again for an index that another one holds: a replaced one is silent by then."""
+
+MOST_PAUSE_SECONDS = 2.0
+"""Between two attempts to reach a launcher that is away."""
+
+
+class Launcher(Protocol):
+    """The agent's view of the launcher."""
+
+    async def exchange(self, report: Report) -> Order:
+        """Report and be ordered; answers at once if there is news, else after a moment.
+
+        Raises:
+            Refused: the launcher does not want this agent.
+            ConnectionError: it cannot be reached now.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """What an agent runs, and where."""
+
+    job: str
+    job_file: JobFile
+    index: int
+    slots: int
+    address: str
+    placement: Placement
+
+
+class Agent:
+    """One worker. `heard` gets what its ranks tell, by rank; `tell` gets lines of its own."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        launcher: Launcher,
+        *,
+        heard: Callable[[int, dict[str, Any]], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._worker = worker
+        self._launcher = launcher
+        self._heard = heard
+        self._tell = tell
+        self._incarnation = secrets.token_hex(8)
+        self._processes: list[RankProcess] = []
+        self._generation = 0
+        self._order = 0
+        self._stop: signal.Signals | None = None
+        self._changed = asyncio.Event()
+
+    def stop(self, number: signal.Signals) -> None:
+        """Ask this worker's ranks to save and end; they tell the others. Asked again, end them at once."""
+        if self._stop is not None:
+            for process in self._processes:
+                process.send(signal.SIGKILL)
+            os._exit(128 + number)
+        self._stop = number
+        self._signal(signal.SIGTERM)
+        self._changed.set()
+
+    async def run(self) -> int:
+        """Serve until the job is over; returns its exit code."""
+        refused_since: float | None = None
+        pause, clock = 0.1, asyncio.get_running_loop().time
+        while True:
+            self._changed.clear()
+            try:
+                order = await self._exchange()
+            except Refused as refused:
+                await self._end_ranks()
+                refused_since = refused_since or clock()
+                if refused.final or clock() - refused_since > REFUSED_SECONDS:
+                    raise SpecError(str(refused)) from None
+                await asyncio.sleep(1.0)
+                continue
+            except ConnectionError as error:
+                if pause >= MOST_PAUSE_SECONDS and self._order >= 0:
+                    self._tell(f"the launcher cannot be reached ({error}); trying again, the ranks go on")
+                    self._order = -1
+                pause = min(MOST_PAUSE_SECONDS, pause * 2)
+                await self._wait(pause)
+                continue
+            pause, refused_since = 0.1, None
+            if order is not None:
+                self._order = order.number
+                await self._obey(order)
+                if order.action == "leave":
+                    return order.exit_code
+
+    async def _exchange(self) -> Order | None:
+        """The launcher's answer; None if something changed here meanwhile, which it should hear first."""
+        asking = asyncio.create_task(self._launcher.exchange(self._report()))
+        changing = asyncio.create_task(self._changed.wait())
+        try:
+            await asyncio.wait([asking, changing], return_when=asyncio.FIRST_COMPLETED)
+            return await asking if asking.done() else None
+        finally:
+            for task in (asking, changing):
+                task.cancel()
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def _report(self) -> Report:
+        running = any(process.alive for process in self._processes)
+        state = "running" if running else "ended" if self._processes else "idle"
+        return Report.model_validate(
+            {
+                "job": self._worker.job,
+                "index": self._worker.index,
+                "incarnation": self._incarnation,
+                "address": self._worker.address,
+                "port": _free_port(self._worker.address),
+                "slots": self._worker.slots,
+                "state": state,
+                "generation": self._generation,
+                "ends": [process.end for process in self._processes if process.end is not None],
+                "stopping": self._stop is not None,
+                "progress": [process.progress for process in self._processes],
+                "order": max(0, self._order),
+            }
+        )
+
+    async def _obey(self, order: Order) -> None:
+        current = order.generation == self._generation
+        if order.action == "run" and not current and order.ranks is not None:
+            await self._end_ranks()
+            self._start(order.generation, order.ranks)
+        elif order.action == "stop" and current:
+            self._signal_once()
+        elif order.action in ("wait", "leave") or not current:
+            if order.stacks:
+                await write_stacks(self._processes, within=STACKS_SECONDS)
+            await self._end_ranks()
+
+    def _start(self, generation: int, ranks: Ranks) -> None:
+        worker = self._worker
+        self._generation = generation
+        self._signalled = False
+        threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, len(os.sched_getaffinity(0)) // worker.slots)
+        folder = RunFolder(worker.placement.workdir).stacks
+        folder.mkdir(parents=True, exist_ok=True)
+        interface = _interface(worker.address)
+        self._processes = []
+        for local in range(worker.slots):
+            number = ranks.first + local
+            environment = {
+                "RANK": str(number),
+                "LOCAL_RANK": str(local),
+                "WORLD_SIZE": str(ranks.world_size),
+                "LOCAL_WORLD_SIZE": str(worker.slots),
+                "MASTER_ADDR": ranks.master_address,
+                "MASTER_PORT": str(ranks.master_port),
+                **_visible_gpu(local),
+                **({"GLOO_SOCKET_IFNAME": interface} if interface else {}),
+            }
+            task = RankTask(
+                job_file=worker.job_file,
+                placement=worker.placement,
+                environment=environment,
+                threads=threads,
+                stacks=folder / f"rank-{number}.txt",
+            )
+            self._processes.append(RankProcess(number, task, self._heard, self._changed.set))
+        if self._stop is not None:
+            self._signal(signal.SIGTERM)
+
+    def _signal_once(self) -> None:
+        if not self._signalled:
+            self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        self._signalled = True
+        for process in self._processes:
+            process.send(number)
+
+    async def _end_ranks(self) -> None:
+        """Kill at once: a rank whose peer is gone sits in a collective and hears nothing."""
+        for process in self._processes:
+            process.send(signal.SIGKILL)
+        while any(process.alive for process in self._processes):
+            self._changed.clear()
+            await self._changed.wait()
+
+
+def _free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def _visible_gpu(local: int) -> dict[str, str]:
+    """Each rank sees its own device alone, as device 0."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else []
+    return {"CUDA_VISIBLE_DEVICES": devices[local] if local < len(devices) else str(local)}
+
+
+def _interface(address: str) -> str | None:
+    """The network interface that has this address, so that gloo need not trust the host's name (Linux)."""
+    import fcntl
+    import struct
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            try:
+                found = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
+            except OSError:
+                continue
+            if socket.inet_ntoa(found[20:24]) == address:
+                return name
+    return None

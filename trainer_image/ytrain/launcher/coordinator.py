@@ -1,0 +1,305 @@
+"""Decides when ranks start, stop and start again, from what the agents report and from the clock. Pure: no input, no
+output, no waiting.
+
+A generation is one start of all ranks. Whatever ends it early (a rank that died, an agent that is gone, a hang) ends
+all of it, because the survivors sit in a collective that never returns; the next one goes on from the last checkpoint.
+"""
+
+from dataclasses import dataclass, field
+
+from ytrain.launcher.failures import Ending, judge, odd_one, stopped
+from ytrain_api.protocol import Order, RankEnd, RankProgress, Ranks, Report
+
+LOST_SECONDS = 10.0
+"""Silence after which an agent counts as gone; agents report every second."""
+
+TAKEN_SECONDS = 3.0
+"""Silence after which another agent may take an index: shorter than LOST_SECONDS, so that a replacement waits less."""
+
+HANG_FLOOR_SECONDS, HANG_FACTOR = 60.0, 20.0
+"""With `hangTimeout: auto`, no step for this long, or for this many median steps if that is longer, is a hang."""
+
+MOST_BACKOFF_SECONDS = 60.0
+
+PREEMPTED, RETRYABLE = 143, 5
+
+
+class Refused(Exception):
+    """A report that does not belong here; the message tells the agent's user why."""
+
+    def __init__(self, message: str, *, final: bool) -> None:
+        super().__init__(message)
+        self.final = final
+        """Whether asking again is of no use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What the job says about its workers."""
+
+    job: str
+    workers: int
+    restarts: int
+    """Failures in a row without a new step after which the job fails."""
+    hang_seconds: float | None
+    """None: from the median step."""
+    join_seconds: float | None
+    """Longest wait for all workers; None waits for ever."""
+
+
+@dataclass
+class Member:
+    """An agent, as last heard."""
+
+    report: Report
+    seen: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the job ended."""
+
+    exit_code: int
+    message: str
+
+
+@dataclass
+class Coordinator:
+    """The state of one job. Times are seconds of one clock, given by the caller."""
+
+    rules: Rules
+    now: float
+    members: dict[int, Member] = field(default_factory=dict)
+    generation: int = 0
+    running: bool = False
+    stopping: str | None = None
+    """Why the job is asked to stop."""
+    outcome: Outcome | None = None
+    failure: Ending | None = None
+    """What ended the latest generation early."""
+    progress: RankProgress | None = None
+    """The latest of rank 0."""
+    number: int = 1
+    """Of the current orders."""
+    _layout: dict[int, Ranks] = field(default_factory=dict)
+    _stacks: bool = False
+    _current: RankProgress | None = None
+    """Of rank 0 in this generation."""
+    _reached: int = 0
+    """Most steps that a generation before this one had done."""
+    _failures: int = 0
+    """In a row, without a new step."""
+    _not_before: float = 0.0
+    _waiting_since: float = 0.0
+    _moved_at: float = 0.0
+    """When a rank last did something."""
+    _beats: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._waiting_since = self.now
+
+    @property
+    def restarts(self) -> int:
+        """Starts of the ranks after the first."""
+        return max(0, self.generation - (1 if self.running or self.outcome else 2)) if self.generation else 0
+
+    @property
+    def missing(self) -> list[int]:
+        """Indices of the workers that are not there."""
+        return [index for index in range(self.rules.workers) if index not in self.members]
+
+    def take(self, report: Report, now: float) -> Order:
+        """Hear an agent; returns its order.
+
+        Raises:
+            Refused: another job, an index that does not exist or that a living agent holds, or an agent that was
+                replaced.
+        """
+        self._check(report, now)
+        self.members[report.index] = Member(report, now)
+        if report.state != "idle" and report.generation > self.generation and not self.running:
+            self._adopt(report, now)
+        if report.generation == self.generation and self.running:
+            self._hear_progress(report, now)
+        if report.stopping and self.stopping is None:
+            self.stop(f"worker {report.index} was asked to stop")
+        self.advance(now)
+        return self.order(report.index)
+
+    def advance(self, now: float) -> None:
+        """Do what the clock and the reports call for."""
+        self.now = now
+        if self.outcome is not None:
+            return
+        for index, member in list(self.members.items()):
+            if now - member.seen > LOST_SECONDS:
+                del self.members[index]
+                if self.running and member.report.state != "ended":
+                    self._end_generation(Ending(f"worker {index} is gone: nothing heard for {LOST_SECONDS:.0f} s"))
+        if self.running and not self._layout:
+            self._judge_adopted()
+        if self.running:
+            self._judge_ends()
+        if self.running:
+            self._find_hang()
+        if not self.running and self.outcome is None:
+            self._gather()
+
+    def stop(self, reason: str) -> None:
+        """Ask the ranks to save and end."""
+        if self.stopping is None and self.outcome is None:
+            self.stopping = reason
+            self.number += 1
+
+    def order(self, index: int) -> Order:
+        """What worker `index` should do."""
+        if self.outcome is not None:
+            return self._order("leave", exit_code=self.outcome.exit_code, reason=self.outcome.message)
+        if not self.running:
+            return self._order("wait", stacks=self._stacks, reason=self.waiting_for())
+        if self.stopping is not None:
+            return self._order("stop", reason=self.stopping)
+        return self._order("run", ranks=self._layout.get(index))
+
+    def waiting_for(self) -> str:
+        """What keeps the ranks from running, for people."""
+        if self.missing:
+            return f"waiting for worker {', '.join(str(index) for index in self.missing)} of {self.rules.workers}"
+        if self.now < self._not_before:
+            return f"starting again in {self._not_before - self.now:.0f} s"
+        return "waiting for ranks to end"
+
+    def _order(self, action: str, **rest: object) -> Order:
+        return Order.model_validate({"number": self.number, "action": action, "generation": self.generation, **rest})
+
+    def _check(self, report: Report, now: float) -> None:
+        if report.job != self.rules.job:
+            raise Refused("this launcher serves another job; check --launcher", final=True)
+        if report.index >= self.rules.workers:
+            allowed = f"0 to {self.rules.workers - 1}"
+            raise Refused(f"--index {report.index}: the job has workers {allowed} (spec.workers.replicas)", final=True)
+        held = self.members.get(report.index)
+        if held is None or held.report.incarnation == report.incarnation:
+            return
+        if now - held.seen <= TAKEN_SECONDS:
+            raise Refused(
+                f"index {report.index} is held by a worker at {held.report.address}; give each worker its own --index",
+                final=False,
+            )
+        if self.running:
+            self._end_generation(Ending(f"worker {report.index} was replaced"))
+
+    def _adopt(self, report: Report, now: float) -> None:
+        """A launcher that was restarted finds ranks running, and lets them."""
+        self.generation, self.running, self._moved_at, self._waiting_since = report.generation, True, now, now
+        self._layout, self._beats = {}, {}
+        self._reached = max((rank.step for rank in report.progress), default=0)
+        self.number += 1
+
+    def _judge_adopted(self) -> None:
+        """Whether every worker came back with the generation that was found running."""
+        late = self.now - self._waiting_since > LOST_SECONDS
+        if self.missing and late:
+            self._end_generation(Ending(f"worker {self.missing[0]} did not come back to this launcher"))
+        for index, member in self.members.items():
+            if self.running and member.report.generation != self.generation:
+                self._end_generation(Ending(f"worker {index} was started anew"))
+
+    def _hear_progress(self, report: Report, now: float) -> None:
+        beats = tuple(rank.beat for rank in report.progress)
+        if beats != self._beats.get(report.index):
+            self._beats[report.index] = beats
+            self._moved_at = now
+        if report.index == 0 and report.progress:
+            self._current = self.progress = report.progress[0]
+
+    def _judge_ends(self) -> None:
+        ended = [
+            member.report
+            for member in self.members.values()
+            if member.report.state == "ended" and member.report.generation == self.generation
+        ]
+        ends = [end for member in self.members.values() for end in self._ends_of(member.report)]
+        all_ended = len(ended) == self.rules.workers
+        if all_ended and all(end.done for end in ends):
+            self._finish(0, "done")
+        elif all_ended and self.stopping and all(end.done or stopped(end) for end in ends):
+            self._finish(PREEMPTED, f"stopped: {self.stopping}; the same command goes on from the last checkpoint")
+        else:
+            ending = judge(ends, all_ended=all_ended, stopping=self.stopping is not None)
+            if ending is not None:
+                self._end_generation(ending)
+
+    def _ends_of(self, report: Report) -> list[RankEnd]:
+        return report.ends if report.generation == self.generation else []
+
+    def _find_hang(self) -> None:
+        """Only while training: loading, evaluating and saving tell nothing while they go."""
+        current = self._current
+        if current is None or current.activity != "training" or not current.step_seconds:
+            self._moved_at = self.now
+            return
+        limit = self.rules.hang_seconds or max(HANG_FLOOR_SECONDS, HANG_FACTOR * current.step_seconds)
+        if self.now - self._moved_at > limit:
+            self._stacks = True
+            self._end_generation(Ending(f"no step for {limit:.0f} s after step {current.step}", hang=True))
+
+    def _end_generation(self, ending: Ending) -> None:
+        """The generation is over; another one follows unless the failure is for good or the budget is spent."""
+        self.failure = ending
+        reached = self._current.step if self._current else 0
+        if reached > self._reached:
+            self._reached, self._failures = reached, 0
+        self._failures += 1
+        if ending.permanent is not None:
+            self._finish(ending.permanent, ending.message)
+        elif self.stopping is not None:
+            self._finish(RETRYABLE, f"{ending.message}, while it was stopping; the last checkpoint stays")
+        elif self._failures > self.rules.restarts:
+            self._finish(RETRYABLE, f"{ending.message}; {self.rules.restarts} restarts in a row gained no step")
+        else:
+            # The first restart is immediate: most failures do not come back.
+            backoff = 0.0 if self._failures == 1 else min(MOST_BACKOFF_SECONDS, 2.0 ** (self._failures - 2))
+            self.running = False
+            self.generation += 1
+            self._not_before, self._waiting_since = self.now + backoff, self.now
+            self.number += 1
+
+    def _gather(self) -> None:
+        """Start the ranks once every worker is there and none of them still runs."""
+        if self.stopping is not None:
+            self._finish(PREEMPTED, f"stopped: {self.stopping}; no rank was running")
+            return
+        busy = any(member.report.state == "running" for member in self.members.values())
+        if self._stacks and not busy:
+            assert self.failure is not None
+            self._stacks = False
+            reports = [member.report for member in self.members.values()]
+            ends = [end for report in reports if report.generation == self.generation - 1 for end in report.ends]
+            self.failure = Ending(f"{self.failure.message}; {odd_one(ends)}", hang=True)
+        limit = self.rules.join_seconds
+        if self.missing and limit is not None and self.now - self._waiting_since > limit:
+            self._finish(RETRYABLE, f"{self.waiting_for()} for {limit:.0f} s, longer than policy.pendingDeadline")
+            return
+        if self.missing or busy or self.now < self._not_before:
+            return
+        self.generation = max(1, self.generation, *(m.report.generation + 1 for m in self.members.values()))
+        self.running, self._moved_at, self._beats, self._current = True, self.now, {}, None
+        self._layout = self._lay_out()
+        self.number += 1
+
+    def _lay_out(self) -> dict[int, Ranks]:
+        reports = [self.members[index].report for index in range(self.rules.workers)]
+        world_size = sum(report.slots for report in reports)
+        layout, first = {}, 0
+        for report in reports:
+            layout[report.index] = Ranks(
+                first=first, world_size=world_size, master_address=reports[0].address, master_port=reports[0].port
+            )
+            first += report.slots
+        return layout
+
+    def _finish(self, exit_code: int, message: str) -> None:
+        self.outcome = Outcome(exit_code, message)
+        self.running = False
+        self.number += 1

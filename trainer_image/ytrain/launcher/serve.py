@@ -1,0 +1,255 @@
+"""Puts launcher and agents together: both in this process for `ytrain run --processes`, or each in one of its own.
+
+What a job's ranks print and tell arrives here and goes to the display.
+"""
+
+import asyncio
+import json
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from ytrain.launcher import ranks
+from ytrain.launcher.agent import Agent, Worker
+from ytrain.launcher.client import LauncherClient
+from ytrain.launcher.coordinator import Coordinator, Outcome, Rules
+from ytrain.launcher.desk import Desk
+from ytrain.launcher.rank import Placement
+from ytrain.launcher.server import application
+from ytrain.report.live import Progress
+from ytrain.training.failure import record_failure
+from ytrain.training.run_folder import RunFolder
+from ytrain_api import JobFile, config_digest
+from ytrain_api.errors import (
+    DataError,
+    Preempted,
+    SpecError,
+    TrainingError,
+    TransientError,
+    YTrainError,
+)
+
+TERMINATION_LOG = Path("/dev/termination-log")
+"""Kubernetes shows what lies here as the container's last word."""
+
+LEAVE_SECONDS = 10.0
+"""How long a launcher stays after the end, so that every agent hears of it."""
+
+RETRY_SECONDS = 1.0
+
+
+def rules(job_file: JobFile, workers: int) -> Rules:
+    """What the job says about its workers."""
+    policy = job_file.job.spec.policy
+    return Rules(
+        job=identity(job_file),
+        workers=workers,
+        restarts=policy.restarts,
+        hang_seconds=policy.hang_timeout.seconds,
+        join_seconds=policy.pending_deadline.seconds if policy.pending_deadline else None,
+    )
+
+
+def identity(job_file: JobFile) -> str:
+    """What tells a job from another one of the same name."""
+    return job_file.job.metadata.uid or config_digest(job_file.job)
+
+
+def run_here(job_file: JobFile, placement: Placement, processes: int, progress: Progress) -> None:
+    """Train with several ranks on this machine, and start them again when they fail.
+
+    Raises:
+        YTrainError: as `run_job` does.
+    """
+    ranks.warm_up()
+    outcome = asyncio.run(_run_here(job_file, placement, processes, progress))
+    _conclude(outcome, job_file, placement.workdir)
+
+
+async def _run_here(job_file: JobFile, placement: Placement, processes: int, progress: Progress) -> Outcome:
+    desk = Desk(_coordinator(rules(job_file, 1)), progress.note)
+    worker = _worker(job_file, placement, index=0, slots=processes, address="127.0.0.1")
+    agent = Agent(worker, desk, heard=Listener(progress, several=processes > 1), tell=progress.note)
+    _on_signals(agent.stop, progress.note)
+    served = asyncio.create_task(agent.run())
+    try:
+        await asyncio.wait([served, asyncio.create_task(desk.run())], return_when=asyncio.FIRST_COMPLETED)
+        await served
+    finally:
+        served.cancel()
+    assert desk.coordinator.outcome is not None
+    return desk.coordinator.outcome
+
+
+def serve_launcher(
+    job_file: JobFile, *, host: str, port: int, token: str, workdir: Path | None, progress: Progress
+) -> None:
+    """Coordinate workers on other machines until the job is over.
+
+    SIGINT asks them to save and stop. SIGTERM ends this process alone: the ranks go on, and a launcher that is started
+    again finds them.
+
+    Raises:
+        YTrainError: how the job failed.
+    """
+    if workdir is not None and RunFolder(workdir).finished(config_digest(job_file.job)):
+        progress.note(f"{workdir}: this job is done already")
+        return
+    outcome = asyncio.run(_serve_launcher(job_file, host, port, token, progress))
+    with suppress(OSError):
+        if TERMINATION_LOG.is_file():
+            TERMINATION_LOG.write_text(json.dumps({"exitCode": outcome.exit_code, "message": outcome.message[:3000]}))
+    _conclude(outcome, job_file, workdir)
+
+
+async def _serve_launcher(job_file: JobFile, host: str, port: int, token: str, progress: Progress) -> Outcome:
+    desk = Desk(_coordinator(rules(job_file, job_file.job.spec.workers.replicas)), progress.note)
+    runner = web.AppRunner(application(desk, job_file, token), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise SpecError(f"--listen {host}:{port}: {error.strerror or error}; name a free port") from None
+    progress.note(f"launcher of {job_file.job.metadata.name}: listening on {host}:{port}")
+    leaving = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, leaving.set)
+    stopping: list[asyncio.Task[None]] = []
+    loop.add_signal_handler(
+        signal.SIGINT, lambda: stopping.append(asyncio.create_task(desk.stop("the launcher was interrupted")))
+    )
+    ended, left = asyncio.create_task(desk.run()), asyncio.create_task(leaving.wait())
+    try:
+        await asyncio.wait([ended, left], return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            raise TransientError("the launcher was ended; the ranks go on, start it again to watch over them")
+        await desk.all_left(within=LEAVE_SECONDS)
+        return ended.result()
+    finally:
+        for task in (ended, left):
+            task.cancel()
+        await runner.cleanup()
+
+
+def serve_worker(
+    *,
+    url: str,
+    token: str,
+    index: int,
+    slots: int | None,
+    address: str | None,
+    placement: Placement,
+    progress: Progress,
+) -> None:
+    """Run this machine's ranks as the launcher at `url` orders, until the job is over.
+
+    Raises:
+        YTrainError: how the job ended, if it is not done.
+    """
+    ranks.warm_up()
+    exit_code = asyncio.run(_serve_worker(url, token, index, slots, address, placement, progress))
+    _raise(Outcome(exit_code, "the job is over; the launcher's log and result.json tell how it ended"))
+
+
+async def _serve_worker(
+    url: str, token: str, index: int, slots: int | None, address: str | None, placement: Placement, progress: Progress
+) -> int:
+    async with LauncherClient(url, token) as client:
+        job_file = await _fetched(client.job, progress)
+        here = address or _address_towards(url)
+        worker = _worker(
+            job_file, placement, index=index, slots=slots or job_file.job.spec.workers.devices, address=here
+        )
+        agent = Agent(worker, client, heard=Listener(progress, several=True), tell=progress.note)
+        _on_signals(agent.stop, progress.note)
+        return await agent.run()
+
+
+async def _fetched(ask: Callable[[], Coroutine[Any, Any, JobFile]], progress: Progress) -> JobFile:
+    told = False
+    while True:
+        try:
+            return await ask()
+        except ConnectionError as error:
+            if not told:
+                progress.note(f"waiting for the launcher: {error}")
+            told = True
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+class Listener:
+    """Shows what ranks tell: rank 0 as the run's progress, what any of them prints with its number."""
+
+    def __init__(self, progress: Progress, *, several: bool) -> None:
+        self._progress = progress
+        self._several = several
+
+    def __call__(self, rank: int, message: dict[str, Any]) -> None:
+        if "output" in message:
+            self._progress.note(f"[rank {rank}] {message['output']}" if self._several else message["output"])
+        if rank != 0:
+            return
+        if "step" in message:
+            self._progress.step(message["step"], message["total"])
+        elif "activity" in message and "note" in message:
+            self._progress.phase(message["activity"])
+        elif "note" in message:
+            self._progress.note(message["note"])
+
+
+def _coordinator(job_rules: Rules) -> Coordinator:
+    return Coordinator(job_rules, now=time.monotonic())
+
+
+def _worker(job_file: JobFile, placement: Placement, *, index: int, slots: int, address: str) -> Worker:
+    return Worker(
+        job=identity(job_file),
+        job_file=job_file,
+        index=index,
+        slots=slots,
+        address=address,
+        placement=placement,
+    )
+
+
+def _on_signals(stop: Callable[[signal.Signals], None], tell: Callable[[str], None]) -> None:
+    def handle(number: signal.Signals) -> None:
+        tell(f"{number.name}: saving at the end of this step; once more ends at once without saving")
+        stop(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, handle, number)
+
+
+def _address_towards(url: str) -> str:
+    """This machine's address as the launcher's network sees it."""
+    parts = urlsplit(url)
+    if parts.hostname is None:
+        raise SpecError(f"--launcher {url}: write it as http://HOST:PORT")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((parts.hostname, parts.port or 80))  # sends nothing
+        return str(probe.getsockname()[0])
+
+
+def _conclude(outcome: Outcome, job_file: JobFile, workdir: Path | None) -> None:
+    try:
+        _raise(outcome)
+    except YTrainError as error:
+        if workdir is not None and workdir.is_dir():
+            record_failure(RunFolder(workdir), job_file, error)
+        raise
+
+
+def _raise(outcome: Outcome) -> None:
+    kinds: Sequence[type[YTrainError]] = (SpecError, DataError, TrainingError, TransientError, Preempted)
+    for kind in kinds:
+        if kind.exit_code == outcome.exit_code:
+            raise kind(outcome.message)
+    assert outcome.exit_code == 0, outcome

@@ -1,0 +1,106 @@
+"""What the coordinator knows, in the words of the job's status and of Prometheus."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from ytrain.launcher.coordinator import PREEMPTED, Coordinator
+from ytrain.report.series import duration
+from ytrain_api.protocol import LauncherStatus, RankProgress
+from ytrain_api.status import Failure, Progress, WorkerCount
+
+
+def launcher_status(coordinator: Coordinator, job: str) -> LauncherStatus:
+    """The answer of `/v1/progress`."""
+    outcome = coordinator.outcome
+    if outcome is not None:
+        state = {0: "Succeeded", PREEMPTED: "Preempted"}.get(outcome.exit_code, "Failed")
+        message = outcome.message
+    elif coordinator.running:
+        state, message = ("Stopping", coordinator.stopping) if coordinator.stopping else ("Running", "")
+    else:
+        state, message = "Waiting", coordinator.waiting_for()
+    return LauncherStatus.model_validate(
+        {
+            "job": job,
+            "state": state,
+            "message": message,
+            "generation": coordinator.generation,
+            "restarts": coordinator.restarts,
+            "workers": WorkerCount(desired=coordinator.rules.workers, ready=len(coordinator.members)),
+            "progress": _progress(coordinator.progress),
+            "failure": _failure(coordinator),
+            "exit_code": outcome.exit_code if outcome else None,
+        }
+    )
+
+
+def _progress(latest: RankProgress | None) -> Progress | None:
+    if latest is None:
+        return None
+    total = latest.total_steps
+    percent = 100 * latest.step // total if total else None
+    left = (total - latest.step) * latest.step_seconds if total and latest.step_seconds else None
+    return Progress(
+        step=latest.step,
+        total_steps=total,
+        epoch=latest.epoch,
+        percent=percent,
+        summary=f"{percent}% ({latest.step}/{total})" if total else None,
+        loss=round(latest.loss, 4) if latest.loss is not None else None,
+        learning_rate=latest.learning_rate,
+        tokens_per_second=round(latest.tokens_per_second) if latest.tokens_per_second is not None else None,
+        eta=duration(left) if left is not None else None,
+        updated_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+
+
+def _failure(coordinator: Coordinator) -> Failure | None:
+    ending = coordinator.failure
+    if ending is None:
+        return None
+    end = ending.end
+    return Failure(
+        failure_class="Hang" if ending.hang else (end.kind if end else "LostWorker"),
+        message=ending.message,
+        rank=end.rank if end else None,
+        exit_code=end.exit_code if end and end.exit_code >= 0 else None,
+        signal=-end.exit_code if end and end.exit_code < 0 else None,
+        last_lines=end.last_lines if end else [],
+    )
+
+
+class JobMetrics(Collector):
+    """The job as Prometheus gauges, read from the coordinator whenever they are scraped."""
+
+    def __init__(self, coordinator: Coordinator, job: str) -> None:
+        self._coordinator = coordinator
+        self._job = job
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """One gauge for each figure that is known."""
+        coordinator = self._coordinator
+        latest = coordinator.progress or RankProgress(activity="")
+        figures: dict[str, tuple[str, float | None]] = {
+            "ytrain_workers_desired": ("Worker pods asked for.", coordinator.rules.workers),
+            "ytrain_workers_ready": ("Worker pods that have joined.", len(coordinator.members)),
+            "ytrain_generation": ("Starts of the ranks so far.", coordinator.generation),
+            "ytrain_restarts": ("Starts of the ranks after the first.", coordinator.restarts),
+            "ytrain_running": ("Whether ranks run.", float(coordinator.running)),
+            "ytrain_step": ("Optimizer steps done.", latest.step),
+            "ytrain_total_steps": ("Optimizer steps planned.", latest.total_steps),
+            "ytrain_loss": ("Latest training loss, nats per token.", latest.loss),
+            "ytrain_learning_rate": ("Learning rate of the latest step.", latest.learning_rate),
+            "ytrain_tokens_per_second": ("Tokens trained a second.", latest.tokens_per_second),
+        }
+        for name, (words, value) in figures.items():
+            if value is not None:
+                gauge = GaugeMetricFamily(name, words, labels=["job"])
+                gauge.add_metric([self._job], value)
+                yield gauge
