@@ -68,6 +68,7 @@ generate: $(VENV)/ready ## write the CRD and the reference from the models
 	$(BIN)/python -m ytrain_api.reference
 
 test: check $(MODEL) $(PLAY)/data ## every check and every test
+	@command -v ip >/dev/null || apt-get install -y iproute2 || echo "no ip command: the test of two network namespaces is skipped"
 	$(BIN)/pytest
 
 .venv-bench/ready: requirements/bench.txt | $(VENV)/ready
@@ -80,7 +81,7 @@ bench: $(MODEL) .venv-bench/ready ## compare with TRL on this machine, and measu
 	$(BIN)/python benchmarks/trainer/windows.py
 
 lock: $(VENV)/ready ## pin the newest versions that fit pyproject.toml
-	for extras in "trainer" "trainer dev"; do \
+	for extras in "trainer" "trainer deepspeed dev"; do \
 	  $(UV) pip compile --quiet --no-header --no-annotate pyproject.toml $$(printf -- '--extra %s ' $$extras) \
 	    -c requirements/constraints.in -o requirements/$${extras##* }.txt --upgrade; \
 	  sed -i 's/+cpu$$//' requirements/$${extras##* }.txt; \

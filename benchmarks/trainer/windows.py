@@ -71,11 +71,14 @@ def write_sample(path: Path, model_folder: Path, answer_tokens: int) -> None:
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> tuple[int, list[int]]:
-    """The number of the prompt's tokens, and all tokens."""
+    """The number of the prompt's tokens, and all tokens to the end of the answer's turn."""
     asked = [{"role": "user", "content": prompt}]
     chat = [*asked, {"role": "assistant", "content": answer}]
     prefix = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]
-    return len(prefix), tokenizer.apply_chat_template(chat, return_dict=True)["input_ids"]
+    ids = tokenizer.apply_chat_template(chat, return_dict=True)["input_ids"]
+    while ids[-1] != tokenizer.eos_token_id:  # a template may end its turn with a line break, which nobody learns
+        ids.pop()
+    return len(prefix), ids
 
 
 def full_forward(model_folder: Path, data: Path, folder: Path) -> None:

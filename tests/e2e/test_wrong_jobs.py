@@ -36,7 +36,10 @@ def nothing_trained(run: Path) -> bool:
         ({"sft": ...}, ["exactly one of sft, cpt, rl, corpus"]),
         ({"sft": ..., "cpt": {}}, ["spec.cpt", "not available in this version", "sft"]),
         ({"sft": ..., "corpus": {}}, ["spec.corpus", "not available in this version", "sft"]),
-        ({"deepspeed": {"zeroStage": 1}}, ["spec.deepspeed", "not available in this version", "remove the block"]),
+        (
+            {"deepspeed": {"config": {"gradient_clipping": 1.0}}},
+            ["spec.deepspeed.config.gradient_clipping", "spec.optimization.gradientClip", "remove it"],
+        ),
         ({"output": {"target": "s3://bucket/out"}}, ["spec.output.target", "s3://bucket/out", "pvc://"]),
         ({"suspend": True}, ["spec.suspend", "set it to false"]),
         ({"output": {"merge": True}}, ["spec.output.merge", "model.lora"]),

@@ -55,7 +55,7 @@ def test_the_first_step_lies_in_rows_as_it_will(place: Any) -> None:
 
 FAULTS = [
     ({"suspend": True}, "spec.suspend: true"),
-    ({"deepspeed": {}}, "spec.deepspeed: not available"),
+    ({"deepspeed": {"config": {"optimizer": {}}}}, "spec.deepspeed.config.optimizer: is set by the trainer"),
     ({"model": {"source": "file:///nowhere"}}, "spec.model.source: file:///nowhere: no such file or folder"),
     ({"data": {"train": [{"source": "file://./none.jsonl"}]}}, "spec.data.train[0].source: file://./none.jsonl: no"),
     ({"data": {"train": [{"source": "pvc://c/x.jsonl"}]}}, "--claim c=DIR"),
@@ -112,9 +112,9 @@ def test_faults_of_every_kind_are_found_in_one_go(place: Any) -> None:
             {"name": "asked", "source": bad_chats(place.folder, "asked.jsonl")},
         ],
     }
-    result = place.check(deepspeed={}, output={"target": "file://./"}, data=data, evaluation=evaluation)
+    result = place.check(suspend=True, output={"target": "file://./"}, data=data, evaluation=evaluation)
     starts = [
-        "spec.deepspeed",
+        "spec.suspend",
         "spec.output.target",
         "spec.evaluation.tasks[gone].source",
         "spec.data.validation: 2 of 22 records",

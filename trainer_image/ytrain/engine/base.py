@@ -29,11 +29,6 @@ class Engine(Protocol):
         """Whether every rank must make equally many forward and backward passes, because they communicate in them."""
         ...
 
-    @property
-    def sharded(self) -> bool:
-        """Whether a rank holds a part of the weights only, so that any use of them needs all ranks."""
-        ...
-
     def forward(self, compute: Callable[[], T]) -> T:
         """Run what computes a row's loss from the model."""
         ...
@@ -61,5 +56,5 @@ class Engine(Protocol):
         ...
 
     def whole(self) -> AbstractContextManager[None]:
-        """While it is open, every rank holds all weights. All ranks call it."""
+        """While it is open, every rank holds all weights and may use them alone, but not train. All ranks call it."""
         ...

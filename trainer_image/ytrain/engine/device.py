@@ -21,7 +21,7 @@ def choose_device(name: DeviceName) -> torch.device:
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
+        name = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
     if not available[name]:
         there = ", ".join(kind for kind, is_there in available.items() if is_there)
         raise SpecError(f"--device {name}: this machine has none that torch can use; available: {there}")

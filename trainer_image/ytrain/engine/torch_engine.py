@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from ytrain.engine.adamw import adamw, clip_factor
 from ytrain.engine.base import MODEL, OPTIMIZER, OptimizerSettings, T
 from ytrain.engine.world import World
 
@@ -15,7 +16,6 @@ class TorchEngine:
     """AdamW over `parameters` (by name), which must be float32: in bfloat16 most updates at 5e-6 round to nothing."""
 
     lockstep = False
-    sharded = False
 
     def __init__(
         self, parameters: dict[str, torch.nn.Parameter], settings: OptimizerSettings, world: World | None = None
@@ -24,12 +24,8 @@ class TorchEngine:
         assert all(parameter.dtype == torch.float32 for parameter in parameters.values())
         self._parameters = parameters
         self._world = world or World()
-        self._clip = settings.gradient_clip
-        # Norms and biases are not decayed, as is usual.
-        matrices = [parameter for parameter in parameters.values() if parameter.ndim >= 2]
-        vectors = [parameter for parameter in parameters.values() if parameter.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self._optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
+        self._settings = settings
+        self._optimizer = adamw(parameters, settings)
 
     def forward(self, compute: Callable[[], T]) -> T:
         return compute()
@@ -47,7 +43,7 @@ class TorchEngine:
         self._world.sum_gradients(gradients)
         norm = gradient_scale * torch.nn.utils.get_total_norm(gradients).item()
         if math.isfinite(norm):
-            factor = gradient_scale * (min(1.0, self._clip / (norm + 1e-6)) if self._clip else 1.0)
+            factor = gradient_scale * clip_factor(norm, self._settings)
             if factor != 1.0:
                 torch._foreach_mul_(gradients, factor)
             for group in self._optimizer.param_groups:

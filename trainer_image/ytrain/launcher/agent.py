@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ytrain.launcher.coordinator import Refused
 from ytrain.launcher.rank import Placement, RankTask
-from ytrain.launcher.ranks import RankProcess, write_stacks
+from ytrain.launcher.ranks import RankProcess, warm, write_stacks
 from ytrain.training.run_folder import RunFolder
 from ytrain_api import JobFile
 from ytrain_api.errors import SpecError
@@ -86,6 +86,7 @@ class Agent:
 
     async def run(self) -> int:
         """Serve until the job is over; returns its exit code."""
+        await warm()
         refused_since: float | None = None
         pause, clock = 0.1, asyncio.get_running_loop().time
         while True:

@@ -161,6 +161,10 @@ class Coordinator:
             return self._order("stop", reason=self.stopping)
         return self._order("run", ranks=self._layout.get(index))
 
+    def waited(self) -> float:
+        """Seconds since the ranks ended, or since the beginning."""
+        return self.now - self._waiting_since
+
     def waiting_for(self) -> str:
         """What keeps the ranks from running, for people."""
         if self.missing:
@@ -220,7 +224,7 @@ class Coordinator:
             if member.report.state == "ended" and member.report.generation == self.generation
         ]
         ends = [end for member in self.members.values() for end in self._ends_of(member.report)]
-        all_ended = len(ended) == self.rules.workers
+        all_ended = len(ended) == self.rules.workers and bool(ends)
         if all_ended and all(end.done for end in ends):
             self._finish(0, "done")
         elif all_ended and self.stopping and all(end.done or stopped(end) for end in ends):

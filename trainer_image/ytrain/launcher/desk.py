@@ -12,6 +12,9 @@ HOLD_SECONDS = 1.0
 
 TICK_SECONDS = 0.25
 
+PATIENCE_SECONDS = 3.0
+"""A worker that is missing for this long is worth a line."""
+
 
 class Desk:
     """One coordinator, served."""
@@ -19,7 +22,7 @@ class Desk:
     def __init__(self, coordinator: Coordinator, tell: Callable[[str], None]) -> None:
         self.coordinator = coordinator
         self._tell = tell
-        self._told = ""
+        self._told: frozenset[str] = frozenset()
         self._news = asyncio.Condition()
 
     async def exchange(self, report: Report) -> Order:
@@ -68,14 +71,12 @@ class Desk:
     def _tell_state(self) -> None:
         """Print what changed, once."""
         coordinator = self.coordinator
-        if coordinator.outcome is not None or coordinator.running:
-            text = f"generation {coordinator.generation}: running" if coordinator.running else ""
-        else:
-            reason = f"{coordinator.failure.message}; " if coordinator.failure else ""
-            missing = ", ".join(str(index) for index in coordinator.missing)
-            text = reason + (f"waiting for worker {missing}" if missing else "starting again")
-            if not coordinator.failure and not missing:
-                return
-        if text and text != self._told:
-            self._told = text
+        told = self._told
+        if coordinator.failure is not None:
+            self._told |= {coordinator.failure.message}
+        if coordinator.running:
+            self._told |= {f"generation {coordinator.generation}: running"}
+        elif coordinator.outcome is None and coordinator.missing and coordinator.waited() > PATIENCE_SECONDS:
+            self._told |= {coordinator.waiting_for()}
+        for text in sorted(self._told - told, key=lambda text: text.startswith("generation")):
             self._tell(text)

@@ -66,13 +66,14 @@ def _signal(number: int) -> str:
 
 
 def odd_one(ends: Sequence[RankEnd]) -> str:
-    """Which rank stands somewhere else than most, in words."""
-    places = {end.rank: end.stack or "no answer" for end in ends}
-    if not places:
-        return "no rank told where it stood"
-    (common, count), *_ = Counter(places.values()).most_common()
-    odd = sorted(rank for rank, place in places.items() if place != common)
-    if not odd or count == len(odd):
-        return "; ".join(f"rank {rank} stood in {place}" for rank, place in sorted(places.items()))
-    listed = ", ".join(f"rank {rank} in {places[rank]}" for rank in odd)
-    return f"most ranks stood in {common}, but {listed}"
+    """Which rank stands somewhere else than most, in words; one that does not answer is odd in any case."""
+    silent = sorted(end.rank for end in ends if end.stack is None)
+    places = {end.rank: end.stack for end in ends if end.stack is not None}
+    words = [f"rank {rank} did not answer" for rank in silent]
+    if places:
+        (common, count), *_ = Counter(places.values()).most_common()
+        odd = {rank: place for rank, place in sorted(places.items()) if place != common}
+        words += [f"rank {rank} stood in {place}" for rank, place in odd.items()]
+        who = "the others stood" if words else "all ranks stood" if count > 1 else "the rank stood"
+        words.append(f"{who} in {common}")
+    return "; ".join(words) or "no rank told where it stood"

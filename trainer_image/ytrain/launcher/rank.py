@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ytrain.engine.process import prepare_process
 from ytrain.launcher.failures import LOST_PEER
 from ytrain.training.run_folder import Resume, RunFolder
 from ytrain.training.stop import StopRequest, stop_on_signals
@@ -79,6 +80,7 @@ class RankTask:
 
 def main(task: RankTask, channel: Connection, output: Connection) -> None:
     """Train; never returns."""
+    prepare_process()
     # Its own group: a Ctrl-C at a terminal is the agent's to handle.
     os.setpgid(0, 0)
     for stream in (1, 2):

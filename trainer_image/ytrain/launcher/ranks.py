@@ -12,6 +12,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -29,9 +30,14 @@ LAST_LINES = 20
 def warm_up() -> None:
     """Start the forkserver; it imports while the agent does other things."""
     multiprocessing.set_forkserver_preload(PRELOADED)
-    from multiprocessing.forkserver import ensure_running
+    forkserver.ensure_running()
 
-    ensure_running()
+
+async def warm() -> None:
+    """Return when the forkserver has imported everything: until then it would keep a start of ranks waiting."""
+    probe = multiprocessing.get_context("forkserver").Process(target=int)
+    await asyncio.to_thread(probe.start)
+    await asyncio.to_thread(probe.join)
 
 
 class RankProcess:

@@ -1,5 +1,6 @@
 """Refuses by name what the contract knows and this version cannot do yet: nothing is ignored in silence."""
 
+from ytrain.engine.deepspeed_config import findings as deepspeed_findings
 from ytrain_api import YTrainJob
 from ytrain_api.errors import SpecError
 
@@ -16,7 +17,7 @@ def check_available(job: YTrainJob) -> None:
     if method != "sft":
         findings.append(f"spec.{method}: not available in this version; available: sft")
     if spec.deepspeed is not None:
-        findings.append("spec.deepspeed: not available in this version; remove the block to train in one process")
+        findings += deepspeed_findings(spec.deepspeed)
     target = spec.output.target
     if target is not None and target.startswith("s3://"):
         findings.append(f"spec.output.target: {target}: s3:// is not available in this version; use pvc:// or file://")

@@ -39,12 +39,10 @@ class Evaluator:
         self._engine = engine
         self._folder = folder
         self._world = world
-        # Where every use of the weights needs all ranks, they measure the same side by side.
-        self._shared = World() if engine.sharded else world
         self._rows: dict[str, Any] = {
             "row_tokens": row_tokens(spec),
             "packing": spec.data.packing,
-            "world": self._shared,
+            "world": world,
         }
 
     def before(self) -> None:
@@ -72,6 +70,10 @@ class Evaluator:
             write_json(self._folder.evaluation, record)
 
     def _measure(self, step: int) -> dict[str, Any]:
+        with self._engine.whole():
+            return self._figures(step)
+
+    def _figures(self, step: int) -> dict[str, Any]:
         model, inputs = self._model, self._inputs
         stop_ids = stop_tokens(inputs)
         return {
@@ -84,7 +86,7 @@ class Evaluator:
                 for name, data in inputs.retention.items()
             ],
             "tasks": [
-                exact_match(model, inputs.tokenizer, task, stop_ids=stop_ids, world=self._shared)
+                exact_match(model, inputs.tokenizer, task, stop_ids=stop_ids, world=self._world)
                 for task in inputs.tasks
             ],
             "klToStart": _entry("value", self._drift() if step else PerToken(0.0, 0)),

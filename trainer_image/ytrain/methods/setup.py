@@ -7,6 +7,7 @@ import torch
 
 from ytrain.data.dataset import TokenDataset
 from ytrain.engine.base import Engine, OptimizerSettings
+from ytrain.engine.deepspeed_engine import DeepSpeedEngine
 from ytrain.engine.torch_engine import TorchEngine
 from ytrain.engine.world import World
 from ytrain.methods.inputs import Inputs
@@ -124,7 +125,17 @@ def engine(spec: Spec, model: LanguageModel, world: World) -> Engine:
     """The engine over the parameters that training moves."""
     optimization = spec.optimization
     settings = OptimizerSettings(weight_decay=optimization.weight_decay, gradient_clip=optimization.gradient_clip)
-    return TorchEngine(model.trainable(), settings, world)
+    if spec.deepspeed is None:
+        return TorchEngine(model.trainable(), settings, world)
+    head = model.head()
+    return DeepSpeedEngine(
+        model.top,
+        model.trainable(),
+        settings,
+        world,
+        spec.deepspeed,
+        outside=[weight for weight in (head.weight_VD, head.bias_V) if isinstance(weight, torch.nn.Parameter)],
+    )
 
 
 def peak_learning_rate(spec: Spec, hidden_size: int) -> float:

@@ -85,13 +85,14 @@ def train(job_file: JobFile, options: RunOptions, config: str, progress: Progres
         evaluator.after(position.step)
     with watch.phase("saving", "writing and verifying the output"), moves.whole():
         written = output.write(models.current, inputs, position) if output else None
+        result = _result(job_file, inputs, models.current, position)
         world.wait()
     if written is None:
         return {}
     if written["verified"]["changeFromBase"] == 0.0:
         progress.note("the adapter gives the base model's logits: it learned nothing, or was never applied")
     estimate = estimated_bytes(spec, load_config(inputs.model.path), inputs.train.dataset, compute_dtype=dtype)
-    return _result(job_file, inputs, models.current, position) | {
+    return result | {
         "ranks": world.size,
         "output": written,
         "memory": {"estimatedBytes": estimate, "peakBytes": peak},

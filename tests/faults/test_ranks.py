@@ -1,0 +1,112 @@
+"""Several ranks on one machine: equal to one rank, and equal again after whatever is done to them."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from run_folders import course, files_of, steps_written
+from tests.faults.conftest import Machines, alive, job, wait_until
+
+pytestmark = pytest.mark.faults
+
+
+def weights(run: Path) -> bytes:
+    return (run / "output/model.safetensors").read_bytes()
+
+
+def losses(run: Path) -> list[float]:
+    return [step[2] for step in course(run)]
+
+
+def test_two_ranks_train_as_one(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
+    """Float32; sums of another order drift apart over 60 steps."""
+    machines.start("run", job(machines, model_folder), "--workdir", machines.run).expect(0)
+    one, two = course(machines.run), course(undisturbed)
+    assert [step[6:] for step in one] == [step[6:] for step in two]  # labels and tokens
+    assert losses(machines.run) == pytest.approx(losses(undisturbed), rel=2e-3)
+    assert losses(machines.run)[:5] == pytest.approx(losses(undisturbed)[:5], rel=1e-5)
+    assert json.loads((undisturbed / "result.json").read_text())["ranks"] == 2
+
+
+def test_four_ranks_for_batches_of_fewer_rows(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
+    machines.here(job(machines, model_folder), 4).expect(0)
+    assert losses(machines.run)[:5] == pytest.approx(losses(undisturbed)[:5], rel=1e-5)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_changes_nothing(machines: Machines, model_folder: Path, undisturbed: Path, victim: int) -> None:
+    here = machines.here(job(machines, model_folder), 2).until(lambda: steps_written(machines.run) >= 25)
+    os.kill(here.ranks()[victim], signal.SIGKILL)
+    here.expect(0, f"rank {victim} was ended by SIGKILL (out of memory?)", "going on from step-0000")
+    assert course(machines.run) == course(undisturbed)
+    assert weights(machines.run) == weights(undisturbed)
+
+
+def test_a_stop_is_saved_and_goes_on_with_one_rank_and_with_two(
+    machines: Machines, model_folder: Path, undisturbed: Path
+) -> None:
+    """Two ranks, then one, then two again: the losses stay those of the undisturbed run."""
+    file = job(machines, model_folder)
+    here = machines.here(file, 2).until(lambda: steps_written(machines.run) >= 12)
+    here.send(signal.SIGTERM).expect(143, "SIGTERM: saving at the end of this step", "Run the same command to go on")
+    done = steps_written(machines.run)
+    assert json.loads((machines.run / "result.json").read_text())["state"] == "Preempted"
+    one = machines.start("run", file, "--workdir", machines.run).until(lambda: steps_written(machines.run) >= 35)
+    one.send(signal.SIGINT).expect(143, f"going on from step-{done:06d}")
+    machines.here(file, 2).expect(0, "done, 60 steps")
+    assert [step[0] for step in course(machines.run)] == list(range(1, 61))
+    assert losses(machines.run) == pytest.approx(losses(undisturbed), rel=2e-3)
+
+
+def test_a_second_signal_ends_at_once_and_leaves_nothing(machines: Machines, model_folder: Path) -> None:
+    here = machines.here(job(machines, model_folder, optimization__epochs=1000), 2)
+    here.until(lambda: steps_written(machines.run) >= 3)
+    below = here.descendants()
+    for rank in here.ranks():  # they cannot save
+        os.kill(rank, signal.SIGSTOP)
+    here.send(signal.SIGTERM).until_it_says("once more ends at once").send(signal.SIGTERM).expect(143)
+    wait_until(lambda: not any(alive(pid) for pid in below), lambda: f"{below} are left")
+
+
+def test_a_killed_agent_takes_its_ranks_along(machines: Machines, model_folder: Path) -> None:
+    here = machines.here(job(machines, model_folder, optimization__epochs=1000), 2)
+    here.until(lambda: steps_written(machines.run) >= 3)
+    below = here.descendants()
+    here.send(signal.SIGKILL)
+    wait_until(lambda: not any(alive(pid) for pid in below), lambda: f"{below} are left")
+
+
+def test_a_hanging_rank_is_found_and_named(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
+    file = job(machines, model_folder, policy__hangTimeout="5s")
+    here = machines.here(file, 2).until(lambda: steps_written(machines.run) >= 25)
+    os.kill(here.ranks()[1], signal.SIGSTOP)
+    here.expect(0, "no step for 5 s after step", "rank 1 did not answer; the others stood in File", "in all_reduce")
+    assert weights(machines.run) == weights(undisturbed)
+
+
+def test_a_wrong_record_is_not_tried_again(machines: Machines, model_folder: Path) -> None:
+    file = job(machines, model_folder)
+    (machines.folder / "chats.jsonl").write_text('{"prompt": "a", "response": "b"}\nnot json\n')
+    output = machines.here(file, 2).expect(3, "chats.jsonl:2")
+    assert "generation 2" not in output
+    assert json.loads((machines.run / "result.json").read_text())["failure"]["exitCode"] == 3
+
+
+def test_failures_without_progress_spend_the_budget(machines: Machines, model_folder: Path) -> None:
+    file = job(machines, model_folder, policy__restarts=1, optimization__epochs=1000, checkpoint__everySteps=100000)
+    here = machines.here(file, 2)
+    for generation in (1, 2):
+        here.until_it_says(f"generation {generation}: running").until(lambda: len(here.ranks()) == 2)
+        os.kill(here.ranks()[0], signal.SIGKILL)
+    here.expect(5, "1 restarts in a row gained no step")
+    assert json.loads((machines.run / "result.json").read_text())["failure"]["exitCode"] == 5
+
+
+def test_a_finished_job_is_not_trained_again(machines: Machines, model_folder: Path) -> None:
+    file = job(machines, model_folder, optimization__epochs=1)
+    machines.here(file, 2).expect(0, "done, 5 steps")
+    before = files_of(machines.run / "output")
+    machines.here(file, 2).expect(0, "this job is done already")
+    assert files_of(machines.run / "output") == before

@@ -1,0 +1,235 @@
+"""A launcher and its workers over HTTP: what is trained, what is survived, and who is turned away."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from run_folders import course, steps_written
+from tests.conftest import write_chats
+from tests.faults.conftest import Machines, alive, job, wait_until
+from tests.faults.test_ranks import losses, weights
+
+pytestmark = pytest.mark.faults
+
+LONG = {"optimization__epochs": 400, "checkpoint__everySteps": 40}
+STORM_KILLS = 5
+
+
+@pytest.fixture(scope="session")
+def undisturbed_long(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
+    """The run folder of the long job, trained by two ranks without a fault."""
+    folder = tmp_path_factory.mktemp("undisturbed-long")
+    write_chats(folder / "chats.jsonl", 20)
+    machines = Machines(folder)
+    machines.here(job(machines, model_folder, **LONG), 2).expect(0)
+    machines.close()
+    return machines.run
+
+
+def ask(machines: Machines, path: str, *, token: str | None = None, data: bytes | None = None) -> tuple[int, str]:
+    """Status and text of an answer."""
+    headers = {"Authorization": f"Bearer {machines.token.read_text() if token is None else token}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{machines.port}{path}", data=data, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_agents_and_launcher_are_killed_and_nothing_changes(
+    machines: Machines, model_folder: Path, undisturbed_long: Path
+) -> None:
+    file = job(machines, model_folder, workers=2, **LONG)
+    launcher = machines.launcher(file)
+    workers = [machines.worker(0), machines.worker(1)]
+    workers[0].until(lambda: steps_written(machines.run) >= 12)
+
+    # The launcher: training does not stop.
+    launcher.send(signal.SIGKILL).expect(-signal.SIGKILL)
+    ranks = workers[0].ranks() + workers[1].ranks()
+    before = steps_written(machines.run)
+    workers[0].until(lambda: steps_written(machines.run) > before)
+    launcher = machines.launcher(file).until_it_says("generation 1: running")
+    assert workers[0].ranks() + workers[1].ranks() == ranks
+    status = json.loads(ask(machines, "/v1/progress")[1])
+    assert (status["state"], status["generation"], status["workers"]) == ("Running", 1, {"desired": 2, "ready": 2})
+
+    # An agent: its ranks go with it, another one takes its place.
+    below = workers[1].descendants()
+    workers[1].send(signal.SIGKILL)
+    wait_until(lambda: not any(alive(pid) for pid in below), lambda: f"{below} are left")
+    workers[1] = machines.worker(1)
+    for process in (launcher, *workers):
+        process.expect(0)
+    assert "generation 2: running" in launcher.output
+    assert course(machines.run) == course(undisturbed_long)
+    assert weights(machines.run) == weights(undisturbed_long)
+
+
+def test_a_storm_of_kills(machines: Machines, model_folder: Path, undisturbed_long: Path) -> None:
+    """Ranks, agents and the launcher, one after another, chosen by chance; each once the job has moved on."""
+    file = job(machines, model_folder, workers=2, **LONG)
+    parties = {"launcher": machines.launcher(file), 0: machines.worker(0), 1: machines.worker(1)}
+    seen: list[int] = []
+    chance = random.Random(0)
+    kills = 0
+    while kills < STORM_KILLS:
+        done = newest_step(machines.run)
+        wait_until(
+            lambda done=done: newest_step(machines.run) > done or not any(p.running for p in parties.values()),
+            lambda: "\n".join(party.output for party in parties.values()),
+        )
+        if not any(party.running for party in parties.values()):
+            break
+        victim = chance.choice(["rank", "rank", "rank", 0, 1, "launcher"])
+        seen += [pid for index in (0, 1) for pid in parties[index].descendants()]
+        if victim == "rank":
+            ranks = parties[0].ranks() + parties[1].ranks()
+            if not ranks:
+                continue
+            os.kill(chance.choice(ranks), signal.SIGKILL)
+        else:
+            if not parties[victim].running:
+                continue
+            parties[victim].send(signal.SIGKILL).expect(-signal.SIGKILL)
+            parties[victim] = machines.launcher(file) if victim == "launcher" else machines.worker(victim)
+        kills += 1
+    for party in parties.values():
+        party.expect(0)
+    assert kills == STORM_KILLS, "the job ended before the storm"
+    assert course(machines.run) == course(undisturbed_long)
+    assert weights(machines.run) == weights(undisturbed_long)
+    wait_until(lambda: not any(alive(pid) for pid in seen), lambda: f"some of {seen} are left")
+
+
+def newest_step(run: Path) -> int:
+    """The newest checkpoint's step; kept steps that are trained again do not count as progress."""
+    return max((int(path.name[5:]) for path in run.glob("checkpoints/step-*")), default=0)
+
+
+def test_a_worker_that_is_stopped_stops_the_job_and_one_that_replaces_it_goes_on(
+    machines: Machines, model_folder: Path, undisturbed: Path
+) -> None:
+    file = job(machines, model_folder, workers=2)
+    launcher, workers = machines.launcher(file), [machines.worker(0), machines.worker(1)]
+    workers[1].until(lambda: steps_written(machines.run) >= 12).send(signal.SIGTERM)
+    for process in (launcher, *workers):
+        process.expect(143)
+    assert "worker 1 was asked to stop" in launcher.output
+    # The same run with one worker of one rank.
+    alone = job(machines, model_folder, workers=1, name="tiny")
+    launcher, worker = machines.launcher(alone), machines.worker(0)
+    for process in (launcher, worker):
+        process.expect(0)
+    assert losses(machines.run) == pytest.approx(losses(undisturbed), rel=2e-3)
+    machines.launcher(alone).expect(0, "this job is done already")
+
+
+def test_who_is_turned_away(machines: Machines, model_folder: Path) -> None:
+    """A wrong token, an index too high, one that is taken, another job; and what is no request at all."""
+    file = job(machines, model_folder, workers=2)
+    launcher = machines.launcher(file).until_it_says("listening")
+    wrong = machines.folder / "wrong"
+    wrong.write_text("0123456789abcdef")
+    strangers = [machines.worker(0, token=wrong), machines.worker(7)]
+    strangers[0].expect(2, "refuses the token; give the launcher's own with --token-file")
+    strangers[1].expect(2, "--index 7: the job has workers 0 to 1 (spec.workers.replicas)")
+    machines.worker(0)
+
+    def one_is_there() -> bool:
+        time.sleep(0.2)  # from one address, more would use up the worker's share of requests
+        code, text = ask(machines, "/v1/progress")
+        return code == 200 and json.loads(text)["workers"]["ready"] == 1
+
+    wait_until(one_is_there, lambda: launcher.output)
+    twin = machines.worker(0)
+
+    report = {
+        "job": "another", "index": 1, "incarnation": "x", "address": "127.0.0.1", "port": 1, "slots": 1,
+        "state": "idle", "generation": 0,
+    }  # fmt: skip
+    assert ask(machines, "/v1/exchange", data=json.dumps(report).encode())[0] == 410
+    assert ask(machines, "/v1/exchange", data=b"\x00\xff garbage")[0] == 400
+    assert ask(machines, "/v1/exchange", data=json.dumps(report | {"slots": 10**9}).encode())[0] == 400
+    assert ask(machines, "/v1/exchange", data=b"[" * 100_000)[0] == 400
+    assert ask(machines, "/v1/exchange", data=b"x" * 3_000_000)[0] == 413
+    assert ask(machines, "/v1/progress", token="")[0] == 401
+    assert ask(machines, "/metrics", token="guess")[0] == 401
+    assert ask(machines, "/healthz", token="")[0] == 200
+    assert "ytrain_workers_ready" in ask(machines, "/metrics")[1]
+    for noise in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", os.urandom(4096)):
+        with socket.create_connection(("127.0.0.1", machines.port)) as connection:
+            connection.sendall(noise)
+    assert 429 in [ask(machines, "/healthz")[0] for _ in range(400)]
+
+    twin.expect(2, "index 0 is held by a worker at 127.0.0.1; give each worker its own --index")
+    launcher.send(signal.SIGINT).expect(143, "the launcher was interrupted; no rank was running")
+
+
+def test_workers_that_never_come_fail_the_job(machines: Machines, model_folder: Path) -> None:
+    launcher = machines.launcher(job(machines, model_folder, workers=2, policy__pendingDeadline="2s"))
+    launcher.expect(5, "waiting for worker 0, 1 of 2 for 2 s, longer than policy.pendingDeadline")
+
+
+def test_two_network_namespaces(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
+    """Two hosts with addresses of their own, joined by a cable, and a launcher in a third."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need root and the command ip")
+    with Network("10.213.77", 3) as prefixes:
+        file = job(machines, model_folder, workers=2)
+        token = ["--token-file", machines.token, "--workdir", machines.run]
+        launcher = machines.start(
+            "launcher", file, "--listen", f"10.213.77.3:{machines.port}", *token, prefix=prefixes[2]
+        )
+        url = f"http://10.213.77.3:{machines.port}"
+        workers = [
+            machines.start(
+                "worker", "--launcher", url, "--index", str(index), *token, "--base-dir", machines.folder,
+                prefix=prefixes[index],
+            )
+            for index in (0, 1)
+        ]  # fmt: skip
+        for process in (launcher, *workers):
+            process.expect(0)
+    assert weights(machines.run) == weights(undisturbed)
+
+
+class Network:
+    """Network namespaces on one bridge of their own; entered, the command prefixes that run in them."""
+
+    def __init__(self, network: str, hosts: int) -> None:
+        self._names = [f"ytrain-test-{os.getpid()}-{host}" for host in range(1, hosts + 1)]
+        self._network = network
+        self._bridge = f"ytt{os.getpid()}"[:15]
+
+    def __enter__(self) -> list[list[str]]:
+        self._ip("link", "add", self._bridge, "type", "bridge")
+        self._ip("link", "set", self._bridge, "up")
+        for host, name in enumerate(self._names, start=1):
+            near, far = f"ytn{os.getpid()}{host}"[:15], f"ytf{os.getpid()}{host}"[:15]
+            self._ip("netns", "add", name)
+            self._ip("link", "add", near, "type", "veth", "peer", "name", far)
+            self._ip("link", "set", near, "master", self._bridge, "up")
+            self._ip("link", "set", far, "netns", name)
+            for words in (["addr", "add", f"{self._network}.{host}/24", "dev", far], ["link", "set", far, "up"]):
+                self._ip("-n", name, *words)
+            self._ip("-n", name, "link", "set", "lo", "up")
+        return [["ip", "netns", "exec", name] for name in self._names]
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._names:
+            self._ip("netns", "del", name)
+        self._ip("link", "del", self._bridge)
+
+    def _ip(self, *words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
