@@ -45,8 +45,8 @@ class Spec(Block):
     optimization: Optimization = Field(default_factory=Optimization, description="How the weights move.")
     deepspeed: Deepspeed | None = Field(
         default=None,
-        description="Settings of the DeepSpeed engine. Absent: the trainer chooses plain PyTorch for one process "
-        "and DeepSpeed with its defaults for several.",
+        description="Settings of the DeepSpeed engine. Absent: plain PyTorch, every rank with all weights, "
+        "their gradients and optimizer state.",
     )
     evaluation: Evaluation = Field(
         default_factory=Evaluation, description="What is measured besides the training loss."

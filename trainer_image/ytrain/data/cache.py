@@ -5,6 +5,7 @@ An entry appears whole or not at all: written under a temporary name, then renam
 
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,9 +64,25 @@ def load_entry(folder: Path) -> DataReport | None:
 def claimed(folder: Path) -> Iterator[None]:
     """Holds the right to write an entry, so that of several ranks one tokenises and the others find it done."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    path = folder.with_name(f".{folder.name}.lock")
+    while True:
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Whoever held it before has removed it; then another one may hold its successor.
+            if _is_at(lock.fileno(), path):
+                try:
+                    yield
+                finally:
+                    path.unlink()
+                return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that the path leads to."""
+    try:
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 class EntryWriter:
