@@ -54,7 +54,7 @@ class Metrics:
 
 def job(folder: Path, model: Path) -> Path:
     settings = {
-        "optimization.epochs": 1_000_000, "optimization.schedule": "constant", "checkpoint.everySteps": 50,
+        "optimization.epochs": 20_000, "optimization.schedule": "constant", "checkpoint.everySteps": 50,
         "workers.deviceResource": "none", "workers.replicas": 2, "storage": {"claim": "work"}, "policy.restarts": 1000,
     }  # fmt: skip
     return write_job(folder, model, settings)

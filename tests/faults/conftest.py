@@ -172,8 +172,14 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
 
 
 def job(machines: Machines, model: Path, *, workers: int = 1, name: str = "tiny", **changes: Any) -> Path:
-    """A job of 60 steps with a checkpoint every 10."""
-    settings = {"optimization.epochs": 12, "checkpoint.everySteps": 10, "workers.deviceResource": "none"}
+    """A job of 200 steps of one learning rate, with a checkpoint every 20: long enough to be caught in the middle."""
+    settings: dict[str, Any] = {
+        "optimization.epochs": 40,
+        "optimization.schedule": "constant",
+        "optimization.warmupFraction": 0,
+        "checkpoint.everySteps": 20,
+        "workers.deviceResource": "none",
+    }
     if workers > 1:
         settings |= {"workers.replicas": workers, "storage": {"claim": "work"}}
     named = {path.replace("__", "."): value for path, value in changes.items()}
@@ -186,6 +192,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) ->
     folder = tmp_path_factory.mktemp("undisturbed")
     write_chats(folder / "chats.jsonl", 20)
     machines = Machines(folder)
-    machines.here(job(machines, model_folder), 2).expect(0, "done, 60 steps")
+    machines.here(job(machines, model_folder), 2).expect(0, "done, 200 steps")
     machines.close()
     return machines.run

@@ -20,44 +20,54 @@ def losses(run: Path) -> list[float]:
     return [step[2] for step in course(run)]
 
 
+def assert_as_undisturbed(run: Path, undisturbed: Path, steps: int) -> None:
+    """Other numbers of ranks sum in another order (float32); AdamW lets the difference grow from step to step."""
+    assert [step[0] for step in course(run)] == list(range(1, steps + 1))
+    assert losses(run)[:5] == pytest.approx(losses(undisturbed)[:5], rel=1e-5)
+    assert losses(run)[:60] == pytest.approx(losses(undisturbed)[:60], rel=2e-3)
+
+
 def test_two_ranks_train_as_one(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
-    """Float32; sums of another order drift apart over 60 steps."""
     machines.start("run", job(machines, model_folder), "--workdir", machines.run).expect(0)
     one, two = course(machines.run), course(undisturbed)
     assert [step[6:] for step in one] == [step[6:] for step in two]  # labels and tokens
-    assert losses(machines.run) == pytest.approx(losses(undisturbed), rel=2e-3)
-    assert losses(machines.run)[:5] == pytest.approx(losses(undisturbed)[:5], rel=1e-5)
+    assert_as_undisturbed(machines.run, undisturbed, 200)
     assert json.loads((undisturbed / "result.json").read_text())["ranks"] == 2
 
 
 def test_four_ranks_for_batches_of_fewer_rows(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
-    machines.here(job(machines, model_folder), 4).expect(0)
-    assert losses(machines.run)[:5] == pytest.approx(losses(undisturbed)[:5], rel=1e-5)
+    machines.here(job(machines, model_folder, optimization__maxSteps=60), 4).expect(0)
+    assert_as_undisturbed(machines.run, undisturbed, 60)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_rank_changes_nothing(machines: Machines, model_folder: Path, undisturbed: Path, victim: int) -> None:
-    here = machines.here(job(machines, model_folder), 2).until(lambda: steps_written(machines.run) >= 25)
+    here = machines.here(job(machines, model_folder), 2).until(lambda: steps_written(machines.run) >= 45)
     os.kill(here.ranks()[victim], signal.SIGKILL)
     here.expect(0, f"rank {victim} was ended by SIGKILL (out of memory?)", "going on from step-0000")
     assert course(machines.run) == course(undisturbed)
     assert weights(machines.run) == weights(undisturbed)
 
 
-def test_a_stop_is_saved_and_goes_on_with_one_rank_and_with_two(
-    machines: Machines, model_folder: Path, undisturbed: Path
-) -> None:
-    """Two ranks, then one, then two again: the losses stay those of the undisturbed run."""
+def test_a_stop_is_saved(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
     file = job(machines, model_folder)
-    here = machines.here(file, 2).until(lambda: steps_written(machines.run) >= 12)
+    here = machines.here(file, 2).until(lambda: steps_written(machines.run) >= 45)
     here.send(signal.SIGTERM).expect(143, "SIGTERM: saving at the end of this step", "Run the same command to go on")
     done = steps_written(machines.run)
     assert json.loads((machines.run / "result.json").read_text())["state"] == "Preempted"
-    one = machines.start("run", file, "--workdir", machines.run).until(lambda: steps_written(machines.run) >= 35)
-    one.send(signal.SIGINT).expect(143, f"going on from step-{done:06d}")
-    machines.here(file, 2).expect(0, "done, 60 steps")
-    assert [step[0] for step in course(machines.run)] == list(range(1, 61))
-    assert losses(machines.run) == pytest.approx(losses(undisturbed), rel=2e-3)
+    machines.here(file, 2).expect(0, f"going on from step-{done:06d}", "done, 200 steps")
+    assert course(machines.run) == course(undisturbed)
+    assert weights(machines.run) == weights(undisturbed)
+
+
+def test_a_run_goes_on_with_other_numbers_of_ranks(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
+    """Two ranks, then one, then two again."""
+    machines.here(job(machines, model_folder, optimization__maxSteps=20), 2).expect(0, "done, 20 steps")
+    longer = job(machines, model_folder, optimization__maxSteps=40)
+    machines.start("run", longer, "--workdir", machines.run).expect(0, "going on from step-000020", "done, 40 steps")
+    longest = job(machines, model_folder, optimization__maxSteps=60)
+    machines.here(longest, 2).expect(0, "going on from step-000040", "done, 60 steps")
+    assert_as_undisturbed(machines.run, undisturbed, 60)
 
 
 def test_a_second_signal_ends_at_once_and_leaves_nothing(machines: Machines, model_folder: Path) -> None:
@@ -80,7 +90,7 @@ def test_a_killed_agent_takes_its_ranks_along(machines: Machines, model_folder: 
 
 def test_a_hanging_rank_is_found_and_named(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
     file = job(machines, model_folder, policy__hangTimeout="5s")
-    here = machines.here(file, 2).until(lambda: steps_written(machines.run) >= 25)
+    here = machines.here(file, 2).until(lambda: steps_written(machines.run) >= 45)
     os.kill(here.ranks()[1], signal.SIGSTOP)
     here.expect(0, "no step for 5 s after step", "rank 1 did not answer; the others stood in File", "in all_reduce")
     assert weights(machines.run) == weights(undisturbed)
