@@ -33,6 +33,7 @@ class Metrics:
 
     def __init__(self, run: Path) -> None:
         self._path = run / "metrics.jsonl"
+        self._reached = 0
 
     def mark(self) -> tuple[int, int]:
         """Which file it is, and its size."""
@@ -48,8 +49,13 @@ class Metrics:
         begun = self.mark()
         return wait(lambda: self.mark()[1] > begun[1])
 
-    def until_steps(self, number: int) -> None:
-        wait(lambda: self._path.is_file() and self._path.read_bytes().count(b"\n") >= number)
+    def until_moved_on(self) -> None:
+        """Wait for steps that no start before had reached: restarts that gain nothing are delayed on purpose."""
+        wait(lambda: self._last() >= self._reached + 20)
+        self._reached = self._last()
+
+    def _last(self) -> int:
+        return self._path.read_bytes().count(b"\n") if self._path.is_file() else 0
 
 
 def job(folder: Path, model: Path) -> Path:
@@ -84,11 +90,11 @@ def measure(machines: Machines, file: Path, kills: int) -> None:
     metrics = Metrics(machines.run)
     launcher = machines.launcher(file)
     workers = [machines.worker(0), machines.worker(1)]
-    metrics.until_steps(100)
+    metrics.until_moved_on()
     print(f"median of {kills} | seconds | each |\n|---|---|---|")
 
     def killed(pid: int) -> float:
-        metrics.until_steps(5)
+        metrics.until_moved_on()
         before, began = metrics.mark(), time.perf_counter()
         os.kill(pid, signal.SIGKILL)
         return metrics.until_new_start(before) - began
@@ -108,7 +114,7 @@ def measure(machines: Machines, file: Path, kills: int) -> None:
 
 
 def agent_killed(machines: Machines, workers: list[Process], metrics: Metrics, index: int) -> float:
-    metrics.until_steps(5)
+    metrics.until_moved_on()
     before, began = metrics.mark(), time.perf_counter()
     workers[index].send(signal.SIGKILL)
     workers[index] = machines.worker(index)
