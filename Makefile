@@ -76,9 +76,10 @@ test: check $(MODEL) $(PLAY)/data ## every check and every test
 	$(UV) pip install --quiet --python .venv-bench/bin/python -r requirements/bench.txt
 	@touch $@
 
-bench: $(MODEL) .venv-bench/ready ## compare with TRL on this machine, and measure windows (about 25 minutes on 2 cores)
+bench: $(MODEL) .venv-bench/ready ## compare with TRL, measure windows and recovery (about an hour on 2 cores)
 	$(BIN)/python benchmarks/trainer/compare.py
 	$(BIN)/python benchmarks/trainer/windows.py
+	$(BIN)/python benchmarks/recovery/recovery.py
 
 lock: $(VENV)/ready ## pin the newest versions that fit pyproject.toml
 	for extras in "trainer" "trainer deepspeed dev"; do \
