@@ -179,6 +179,15 @@ def test_who_is_turned_away(machines: Machines, model_folder: Path) -> None:
     launcher.send(signal.SIGINT).expect(143, "the launcher was interrupted; no rank was running")
 
 
+def test_a_worker_can_be_stopped_while_the_launcher_is_away(machines: Machines, model_folder: Path) -> None:
+    """Its ranks save and it ends: a pod that is drained must not wait to be killed."""
+    launcher = machines.launcher(job(machines, model_folder, optimization__epochs=1000))
+    worker = machines.worker(0).until(lambda: steps_written(machines.run) >= 5)
+    launcher.send(signal.SIGKILL).expect(-signal.SIGKILL)
+    worker.send(signal.SIGTERM).expect(143)
+    assert newest_step(machines.run) == steps_written(machines.run)
+
+
 def test_workers_that_never_come_fail_the_job(machines: Machines, model_folder: Path) -> None:
     launcher = machines.launcher(job(machines, model_folder, workers=2, policy__pendingDeadline="2s"))
     launcher.expect(5, "waiting for worker 0, 1 of 2 for 2 s, longer than policy.pendingDeadline")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from ytrain.cli.run import cache_folder, parse_claims
+from ytrain.cli.run import CacheOption, ClaimOption, cache_folder, parse_claims
 from ytrain.methods.findings import split_messages
 from ytrain_api import load_job
 from ytrain_api.errors import SpecError
@@ -20,18 +20,11 @@ if TYPE_CHECKING:
 
 def check(
     file: Annotated[Path, typer.Argument(help="The job file: a YTrainJob, with its ConfigMaps and Secrets beside it.")],
-    claim: Annotated[
-        list[str] | None, typer.Option(help="NAME=DIR: the folder that stands for a volume claim; repeatable.")
-    ] = None,
+    claim: ClaimOption = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="What the run is foretold for.")
     ] = "auto",
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of tokenised data.  [default: ~/.cache/ytrain]", envvar="YTRAIN_CACHE", show_default=False
-        ),
-    ] = None,
+    cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> int:
     """Tell what is wrong with a job file and its data, and what the run will be; exits with 1 if anything is wrong."""

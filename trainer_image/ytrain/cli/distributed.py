@@ -1,12 +1,12 @@
 """`ytrain launcher` and `ytrain worker`: one job on several machines, without SSH."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from ytrain.cli.run import cache_folder, parse_claims
+from ytrain.cli.run import CacheOption, ClaimOption, DeviceOption, cache_folder, parse_claims
 from ytrain_api import load_job
 from ytrain_api.errors import SpecError
 from ytrain_api.protocol import PORT
@@ -60,17 +60,10 @@ def worker(
         str | None,
         typer.Option(help="Where the other workers reach this machine.  [default: its address towards the launcher]"),
     ] = None,
-    claim: Annotated[
-        list[str] | None, typer.Option(help="NAME=DIR: the folder that stands for a volume claim; repeatable.")
-    ] = None,
+    claim: ClaimOption = None,
     base_dir: Annotated[Path, typer.Option(help="Folder that relative file:// sources begin at.")] = Path(),
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")] = "auto",
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of tokenised data.  [default: ~/.cache/ytrain]", envvar="YTRAIN_CACHE", show_default=False
-        ),
-    ] = None,
+    device: DeviceOption = "auto",
+    cache: CacheOption = None,
 ) -> None:
     """Run one worker of a job: this machine's ranks, as the launcher orders. It gets the job from the launcher."""
     token = read_token(token_file)

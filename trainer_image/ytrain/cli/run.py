@@ -16,28 +16,33 @@ if TYPE_CHECKING:
     from ytrain.report import Progress
 
 
+ClaimOption = Annotated[
+    list[str] | None, typer.Option(help="NAME=DIR: the folder that stands for a volume claim; repeatable.")
+]
+DeviceOption = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of tokenised data.  [default: ~/.cache/ytrain]", envvar="YTRAIN_CACHE", show_default=False
+    ),
+]
+
+
 def run(
     file: Annotated[Path, typer.Argument(help="The job file: a YTrainJob, with its ConfigMaps and Secrets beside it.")],
     workdir: Annotated[
         Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]", show_default=False)
     ] = None,
-    claim: Annotated[
-        list[str] | None, typer.Option(help="NAME=DIR: the folder that stands for a volume claim; repeatable.")
-    ] = None,
+    claim: ClaimOption = None,
     processes: Annotated[
         int,
         typer.Option(min=1, max=64, help="Ranks that train together, each with one device; restarted when they fail."),
     ] = 1,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     resume: Annotated[
         Literal["auto", "never"], typer.Option(help="Go on with the run in the work folder, or refuse to.")
     ] = "auto",
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of tokenised data.  [default: ~/.cache/ytrain]", envvar="YTRAIN_CACHE", show_default=False
-        ),
-    ] = None,
+    cache: CacheOption = None,
 ) -> None:
     """Train from a job file on this machine; stopped at any point, the same command goes on."""
     console = Console(soft_wrap=True)

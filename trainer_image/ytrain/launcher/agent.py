@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ytrain.launcher.coordinator import Refused
+from ytrain.launcher.coordinator import PREEMPTED, Refused
 from ytrain.launcher.rank import Placement, RankTask
 from ytrain.launcher.ranks import RankProcess, warm, write_stacks
 from ytrain.training.run_folder import RunFolder
@@ -72,6 +72,8 @@ class Agent:
         self._generation = 0
         self._order = 0
         self._stop: signal.Signals | None = None
+        self._signalled = False
+        """Whether the ranks of this generation were asked to stop."""
         self._changed = asyncio.Event()
 
     def stop(self, number: signal.Signals) -> None:
@@ -98,9 +100,11 @@ class Agent:
                 refused_since = refused_since or clock()
                 if refused.final or clock() - refused_since > REFUSED_SECONDS:
                     raise SpecError(str(refused)) from None
-                await asyncio.sleep(1.0)
+                await self._wait(MOST_PAUSE_SECONDS / 2)
                 continue
             except ConnectionError as error:
+                if self._stop is not None and not any(process.alive for process in self._processes):
+                    return PREEMPTED  # the ranks have saved; who would say so is away
                 if pause >= MOST_PAUSE_SECONDS and self._order >= 0:
                     self._tell(f"the launcher cannot be reached ({error}); trying again, the ranks go on")
                     self._order = -1

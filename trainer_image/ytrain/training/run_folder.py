@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from ytrain_api.errors import SpecError
+from ytrain_api.errors import SpecError, TransientError
 
 Resume = Literal["auto", "never"]
 LOCK, IDENTITY, STACKS = ".lock", ".identity", "stacks"
@@ -33,14 +33,16 @@ class RunFolder:
         """Holds the folder for this process.
 
         Raises:
-            SpecError: another process trains in it, still after `wait_seconds`.
+            SpecError: another process trains in it.
+            TransientError: still after `wait_seconds`, such as a worker that was cut off and goes on.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + wait_seconds
         with (self.path / LOCK).open("w") as lock:
             while not _locked(lock):
                 if time.monotonic() >= deadline:
-                    raise SpecError(f"{self.path}: another process trains in this folder; name another with --workdir")
+                    kind = TransientError if wait_seconds else SpecError
+                    raise kind(f"{self.path}: another process trains in this folder; name another with --workdir")
                 time.sleep(0.05)
             yield
 
