@@ -82,7 +82,7 @@ bench: $(MODEL) .venv-bench/ready ## compare with TRL, measure windows and recov
 	$(BIN)/python benchmarks/recovery/recovery.py
 
 lock: $(VENV)/ready ## pin the newest versions that fit pyproject.toml
-	for extras in "trainer" "trainer deepspeed dev"; do \
+	for extras in "trainer" "operator" "trainer deepspeed operator dev"; do \
 	  $(UV) pip compile --quiet --no-header --no-annotate pyproject.toml $$(printf -- '--extra %s ' $$extras) \
 	    -c requirements/constraints.in -o requirements/$${extras##* }.txt --upgrade; \
 	  sed -i 's/+cpu$$//' requirements/$${extras##* }.txt; \

@@ -1,0 +1,1 @@
+"""What the job's status says: phase, conditions, failure, progress."""
