@@ -92,12 +92,21 @@ class LauncherStatus(Block):
         description="Waiting: for workers, or before a restart."
     )
     message: str = Field(default="", description="What it waits for, or how it ended.")
+    activity: str = Field(default="", description="What rank 0 does now, such as training or saving.")
     generation: int = Field(description="Starts of the ranks so far.")
     restarts: int = Field(description="Starts of the ranks after the first.")
     workers: WorkerCount = Field(description="Agents asked for and present.")
     progress: Progress | None = Field(default=None, description="How far training is.")
     failure: Failure | None = Field(default=None, description="The latest failure.")
     exit_code: int | None = Field(default=None, description="How the job ended.")
+
+
+class LastWord(Block):
+    """What the launcher leaves as its container's termination message: how the job ended, decided once."""
+
+    exit_code: int = Field(description="0: done. 143: stopped, to be gone on with. Else one of ytrain_api.errors.")
+    message: str = Field(description="For people.")
+    status: LauncherStatus | None = Field(default=None, description="The final figures.")
 
 
 class SharedJob(Block):

@@ -105,6 +105,16 @@ class Failure(Block):
     )
 
 
+class PodFailures(Block):
+    """Pods that failed in a row without a new step in between; `policy.restarts` is their limit."""
+
+    count: int = Field(default=0, ge=0, description="How many failed in a row.")
+    step: int = Field(default=0, ge=0, description="The most optimizer steps that were done before the latest failed.")
+    latest_at: str | None = Field(
+        default=None, description="When the latest one failed.", json_schema_extra={"format": "date-time"}
+    )
+
+
 class DeviceSeconds(Block):
     """Device time by what it was spent on, in seconds times devices."""
 
@@ -157,6 +167,9 @@ class Status(Block):
         default_factory=list, description="Ready, Running, Suspended, Complete, Failed, Stalled."
     )
     phase: Phase | None = Field(default=None, description="One word for people; programs read conditions.")
+    phase_since: str | None = Field(
+        default=None, description="When the phase began.", json_schema_extra={"format": "date-time"}
+    )
     method: str | None = Field(default=None, description="The method of the job: sft, cpt, rl or corpus.")
     start_time: str | None = Field(
         default=None, description="When the job was first started.", json_schema_extra={"format": "date-time"}
@@ -170,7 +183,8 @@ class Status(Block):
     progress: Progress | None = Field(default=None, description="How far training is.")
     evaluation: EvaluationStatus | None = Field(default=None, description="Gain and forgetting.")
     checkpoint: CheckpointStatus | None = Field(default=None, description="The newest checkpoint.")
-    failure: Failure | None = Field(default=None, description="Why the job failed.")
+    failure: Failure | None = Field(default=None, description="Why the job failed, or why it was last started again.")
+    pod_failures: PodFailures | None = Field(default=None, description="Pods that failed without a new step.")
     usage: Usage | None = Field(default=None, description="What the job has cost.")
     output: OutputStatus | None = Field(default=None, description="The result.")
     data: DataStatus | None = Field(default=None, description="Records read and what became of them.")
