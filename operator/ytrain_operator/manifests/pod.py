@@ -1,0 +1,120 @@
+"""What launcher and worker pods share: Pod Security `restricted`, the token, scratch space, the queue.
+
+The container's root is read-only, it runs as nobody special, has no capability and no token of the API server's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ytrain_operator.manifests.ownership import Manifest, metadata
+from ytrain_operator.manifests.template import merged
+from ytrain_operator.manifests.volumes import Mount
+from ytrain_operator.observed import CONTAINER, REPLICAS_ANNOTATION, Observed, Role
+from ytrain_operator.settings import Settings
+
+TOKEN_FOLDER, SCRATCH = "/etc/ytrain/token", "/tmp"  # noqa: S108 - an emptyDir of the pod's own
+
+_LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+def pod(
+    observed: Observed,
+    settings: Settings,
+    *,
+    name: str,
+    role: Role,
+    index: int,
+    container: Mapping[str, Any],
+    mounts: list[Mount],
+    grace_seconds: int,
+) -> Manifest:
+    """The pod of a role, with the job's own template merged last.
+
+    Args:
+        container: what is this role's own: args, resources, ports, environment.
+        grace_seconds: how long it may take to end after SIGTERM.
+    """
+    spec = observed.job.spec
+    mounts = [
+        Mount({"name": "tmp", "emptyDir": {}}, SCRATCH),
+        Mount({"name": "token", "secret": {"secretName": f"{observed.name}-token"}}, TOKEN_FOLDER, read_only=True),
+        *mounts,
+    ]
+    base: dict[str, Any] = {
+        "metadata": {
+            **metadata(observed, name, role, index),
+            "annotations": {REPLICAS_ANNOTATION: str(spec.workers.replicas)},
+        },
+        "spec": {
+            "restartPolicy": "Never",  # a launcher that failed for good must not start again; the planner decides
+            "terminationGracePeriodSeconds": grace_seconds,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": _pod_security(settings),
+            "tolerations": [
+                *settings.jobs.tolerations,
+                *(
+                    {
+                        "key": key,
+                        "operator": "Exists",
+                        "effect": "NoExecute",
+                        "tolerationSeconds": settings.lifecycle.lost_node_seconds,
+                    }
+                    for key in _LOST
+                ),
+            ],
+            **({"nodeSelector": dict(settings.jobs.node_selector)} if settings.jobs.node_selector else {}),
+            **(
+                {"imagePullSecrets": [{"name": secret} for secret in settings.jobs.image_pull_secrets]}
+                if settings.jobs.image_pull_secrets
+                else {}
+            ),
+            "volumes": [mount.volume for mount in mounts],
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": spec.image or settings.jobs.image,
+                    "imagePullPolicy": settings.jobs.image_pull_policy,
+                    "terminationMessagePolicy": "FallbackToLogsOnError",
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [mount.volume_mount for mount in mounts],
+                    **container,
+                }
+            ],
+        },
+    }
+    base["metadata"] = merged(base["metadata"], _queued(observed, settings))
+    template = (spec.launcher if role == "launcher" else spec.workers).template
+    given = merged(base, template.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True))
+    # Names, labels and owner are how this pod is found again; a template adds to them.
+    given["metadata"] = merged(given["metadata"], base["metadata"])
+    return {"apiVersion": "v1", "kind": "Pod", **given}
+
+
+def _pod_security(settings: Settings) -> dict[str, Any]:
+    user, group = settings.jobs.run_as_user, settings.jobs.fs_group
+    return {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        **({"runAsUser": user, "runAsGroup": user} if user is not None else {}),
+        # OnRootMismatch: a volume with many checkpoints is not walked through at every start.
+        **({"fsGroup": group, "fsGroupChangePolicy": "OnRootMismatch"} if group is not None else {}),
+    }
+
+
+def _queued(observed: Observed, settings: Settings) -> dict[str, Any]:
+    """Kueue's marks: launcher and workers are admitted together, or none of them."""
+    queue = observed.job.spec.queue or settings.jobs.queue
+    if queue is None:
+        return {}
+    return {
+        "labels": {
+            "kueue.x-k8s.io/queue-name": queue,
+            "kueue.x-k8s.io/pod-group-name": f"{observed.name}-{observed.uid[:8]}",
+        },
+        "annotations": {"kueue.x-k8s.io/pod-group-total-count": str(observed.job.spec.workers.replicas + 1)},
+    }

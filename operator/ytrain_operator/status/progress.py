@@ -1,0 +1,29 @@
+"""How far training is, from the launcher's last word, its latest answer, or what was written before, in this order."""
+
+from ytrain_api.protocol import LauncherStatus
+from ytrain_api.status import Progress, WorkerCount
+from ytrain_operator.observed import Observed
+
+
+def launcher_view(observed: Observed) -> LauncherStatus | None:
+    """The launcher's final figures, which win over any answer, or its latest answer."""
+    word = observed.last_word
+    return (word.status if word else None) or observed.launcher_status
+
+
+def progress(observed: Observed) -> Progress | None:
+    """Figures without news keep their time, so that a job in which nothing happens is not written again."""
+    before, view = observed.status.progress, launcher_view(observed)
+    told = view.progress if view else None
+    if told is None or (before and (told.step or 0) < (before.step or 0) and not told.loss):
+        return before  # ranks that start again tell of step 0 until they have loaded their checkpoint
+    if before and (told.step, told.loss, told.total_steps) == (before.step, before.loss, before.total_steps):
+        return before
+    return told
+
+
+def workers(observed: Observed, desired: int) -> WorkerCount:
+    """Pods that should be, and agents that are."""
+    view = observed.launcher_status
+    running = sum(pod.running for pod in observed.workers)
+    return WorkerCount(desired=desired, ready=min(running, view.workers.ready) if view else 0)

@@ -1,0 +1,119 @@
+"""The whole status of a job, computed from what is observed and what was written before; there is one writer."""
+
+from typing import Any
+
+from ytrain_api.status import Failure, PodFailures, Status
+from ytrain_operator.observed import Observed, Pod
+from ytrain_operator.status.conditions import conditions, findings
+from ytrain_operator.status.failure import explain_pod, explain_told
+from ytrain_operator.status.phase import phase, timing
+from ytrain_operator.status.progress import launcher_view, progress, workers
+from ytrain_operator.status.waiting import waiting
+from ytrain_operator.timestamps import to_text
+
+Finding = tuple[bool, str, str]
+"""Whether it holds, reason, message."""
+
+
+def status(
+    observed: Observed,
+    failures: PodFailures | None,
+    failed: Pod | None = None,
+    problem: tuple[str, str] | None = None,
+) -> Status:
+    """The status of a job that has not ended.
+
+    Args:
+        failures: of pods, those that are seen for the first time included.
+        failed: the pod that is seen to have failed for the first time.
+        problem: reason and message of what only a person can mend.
+    """
+    spec, before, now = observed.job.spec, observed.status, to_text(observed.now)
+    is_now = phase(observed)
+    desired = 0 if spec.suspend else spec.workers.replicas
+    return _with(
+        before,
+        **_figures(observed, is_now, failures),
+        conditions=conditions(
+            before.conditions,
+            findings(is_now, ready=_ready(observed, is_now), failure=None, problem=problem),
+            generation=observed.generation,
+            now=observed.now,
+        ),
+        start_time=before.start_time or (None if spec.suspend else now),
+        workers=workers(observed, desired),
+        failure=_latest_failure(observed, failed),
+    )
+
+
+def ended_status(observed: Observed, message: str, failure: Failure | None, failures: PodFailures | None) -> Status:
+    """The last status: how the job ended."""
+    is_now = "Failed" if failure else "Succeeded"
+    ready = (True, "Succeeded", message)
+    failed = (failure.failure_class or "Failed", _sentence(failure)) if failure else None
+    return _with(
+        observed.status,
+        **_figures(observed, is_now, failures),
+        conditions=conditions(
+            observed.status.conditions,
+            findings(is_now, ready=ready, failure=failed, problem=None),
+            generation=observed.generation,
+            now=observed.now,
+        ),
+        completion_time=to_text(observed.now),
+        workers=workers(observed, 0),
+        failure=failure or observed.status.failure,
+    )
+
+
+def _figures(observed: Observed, is_now: Any, failures: PodFailures | None) -> dict[str, Any]:
+    before, view = observed.status, launcher_view(observed)
+    return {
+        "observed_generation": observed.generation,
+        "phase": is_now,
+        "phase_since": before.phase_since if before.phase == is_now else to_text(observed.now),
+        "timing": timing(before, is_now, observed.now),
+        "method": observed.job.spec.method,
+        "progress": progress(observed),
+        "attempt": max(before.attempt or 0, view.generation) if view else before.attempt,
+        "restarts": max(before.restarts or 0, view.restarts) if view else before.restarts or 0,
+        "pod_failures": failures,
+    }
+
+
+def _with(before: Status, **changes: Any) -> Status:
+    return before.model_copy(update=changes)
+
+
+def _ready(observed: Observed, is_now: str) -> Finding:
+    if is_now == "Suspended":
+        return True, "Suspended", f"suspend is true and no pod runs; {_restorable(observed)}"
+    if observed.job.spec.suspend:
+        return True, "Stopping", "suspend is true: the workers save and end"
+    wait = waiting(observed)
+    if wait is not None:
+        return False, wait.reason, wait.text
+    wanted = observed.job.spec.workers.replicas
+    running = sum(pod.running for pod in observed.workers)
+    if running < wanted or observed.launcher is None:
+        return False, "PodsStarting", f"{running} of {wanted} workers run; the others are being made"
+    return True, "PodsRunning", f"the launcher and {wanted} {'worker' if wanted == 1 else 'workers'} run"
+
+
+def _restorable(observed: Observed) -> str:
+    if observed.step:
+        return f"set it to false to go on from the checkpoint (step {observed.step} was done)"
+    return "no step is done yet, so it will begin with the base model"
+
+
+def _latest_failure(observed: Observed, failed: Pod | None) -> Failure | None:
+    """Of a pod that failed just now, else what the launcher tells, else what was written before."""
+    if failed is not None:
+        return explain_pod(observed, failed)
+    told = observed.launcher_status.failure if observed.launcher_status else None
+    return explain_told(observed, told) if told else observed.status.failure
+
+
+def _sentence(failure: Failure) -> str:
+    message = (failure.message or "").rstrip(".")
+    return f"{message}. {failure.hint}" if failure.hint else message

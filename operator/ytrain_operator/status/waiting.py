@@ -1,0 +1,66 @@
+"""Why pods do not run yet: the scheduler's and the kubelet's own words, with what to do about the usual ones."""
+
+from dataclasses import dataclass
+
+from ytrain_operator.observed import Observed, Obstacle, Pod
+
+_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+_CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What a job waits for."""
+
+    reason: str
+    message: str
+    hint: str = ""
+    pod: str | None = None
+
+    @property
+    def text(self) -> str:
+        """In one line, for a condition."""
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+def waiting(observed: Observed) -> Wait | None:
+    """None once every pod runs, or has run. What needs a person is told before what passes by itself."""
+    waits = [_wait(observed, pod) for pod in observed.own if pod.phase == "Pending"]
+    if not waits:
+        return None
+    wait = min(waits, key=lambda wait: wait.reason in ("PodsStarting", "Queued"))
+    alike = sum(other.reason == wait.reason for other in waits)
+    if alike == 1:
+        return wait
+    return Wait(wait.reason, f"{wait.message} ({alike} pods wait alike)", wait.hint, wait.pod)
+
+
+def _wait(observed: Observed, pod: Pod) -> Wait:
+    obstacle = pod.obstacle
+    if obstacle is None:
+        return Wait("PodsStarting", f"{pod.name} is being started", pod=pod.name)
+    reason, hint = _named(observed, pod, obstacle)
+    words = " ".join(obstacle.message.split()).rstrip(".")
+    return Wait(reason, f"{pod.name}: {words or obstacle.reason}", hint, pod.name)
+
+
+def _named(observed: Observed, pod: Pod, obstacle: Obstacle) -> tuple[str, str]:
+    """A reason for programs, and a hint."""
+    text = obstacle.message.lower()
+    if obstacle.reason in _IMAGE:
+        image = observed.job.spec.image
+        where = f"spec.image ({image})" if image else "the operator's default image (jobs.image in its settings)"
+        return "ImagePull", f"Check {where}, and jobs.imagePullSecrets if the registry asks who pulls"
+    if obstacle.reason in _CONFIG:
+        return "ContainerConfig", "A Secret or ConfigMap that the job names is probably missing in its namespace"
+    if obstacle.reason == "SchedulingGated":
+        return "Queued", ""
+    if "persistentvolumeclaim" in text or "unbound immediate" in text:
+        return "Volume", "Create the claim in the job's namespace, or name another"
+    workers = observed.job.spec.workers
+    if pod.role == "worker" and workers.device_resource != "none" and workers.device_resource in obstacle.message:
+        asked = f"{workers.devices} x {workers.device_resource} for each of {workers.replicas} workers"
+        return "Unschedulable", f"The job asks for {asked}; no node has that many free"
+    if "untolerated taint" in text:
+        return "Unschedulable", "Add the toleration to workers.template, or to jobs.tolerations in the settings"
+    return "Unschedulable", ""

@@ -1,0 +1,126 @@
+"""Why a job failed or waits, in a word and a hint: from what kubelets, schedulers and the launcher say."""
+
+import json
+from typing import Any
+
+import pytest
+from small_cluster import SmallCluster
+
+pytestmark = pytest.mark.unit
+
+
+def failed(word: dict[str, Any], spec: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The failure of a job whose launcher spoke this last word."""
+    cluster = SmallCluster(spec).trained()
+    cluster.end_pod("bot-launcher", word["exitCode"], message=json.dumps(word))
+    cluster.settle()
+    failure: dict[str, Any] = cluster.status["failure"]
+    return failure
+
+
+def word(exit_code: int, message: str, **failure: Any) -> dict[str, Any]:
+    status = {"job": "bot", "state": "Failed", "generation": 2, "restarts": 1, "workers": {}, "failure": failure}
+    return {"exitCode": exit_code, "message": message, "status": status if failure else None}
+
+
+@pytest.mark.parametrize(
+    ("last", "kind", "hint"),
+    [
+        (word(3, "train.jsonl:7: no JSON"), "DataError", "data.maxBadFraction"),
+        (word(2, "hf://a/b: no such model"), "SpecError", "new name"),
+        (word(4, "rank 0: the loss diverged at step 9"), "Diverged", "optimization.learningRate"),
+        (word(4, "the disk is full: /work"), "VolumeFull", "checkpoint.keep is 2"),
+        (
+            word(5, "rank 0 ended", **{"class": "OutOfMemoryError", "lastLines": ["torch.OutOfMemoryError: CUDA ..."]}),
+            "DeviceOutOfMemory",
+            "gradientCheckpointing",
+        ),
+        (word(5, "no step for 60 s", **{"class": "Hang"}), "Hang", "hangTimeout (auto)"),
+        (word(5, "rank 1 was ended by SIGKILL (out of memory?)", signal=9, rank=1), "HostOutOfMemory", "memory limit"),
+        (word(5, "worker 1 is gone", **{"class": "LostWorker"}), "LostWorker", "events"),
+        (word(5, "x", lastLines=["Watchdog caught collective operation timeout"]), "CommunicationTimeout", "network"),
+        (word(5, "5 restarts in a row gained no step"), "RanksFailed", "last lines"),
+    ],
+)
+def test_classes(last: dict[str, Any], kind: str, hint: str) -> None:
+    failure = failed(last)
+    assert failure["class"] == kind
+    assert hint in failure["hint"]
+    assert failure["message"] == last["message"]
+
+
+def test_the_rank_that_failed_is_named() -> None:
+    failure = failed(word(5, "rank 1 was ended by SIGKILL", rank=1, signal=9, lastLines=["a", "b"]))
+    assert (failure["rank"], failure["signal"], failure["lastLines"]) == (1, 9, ["a", "b"])
+    assert "exitCode" not in failure
+
+
+@pytest.mark.parametrize(
+    ("spec", "said", "unsaid"),
+    [
+        (
+            {"optimization": {"microBatchTokens": 4096}},
+            ["microBatchTokens below 4096 (at least data.maxTokens, 512)"],
+            [],
+        ),
+        ({"optimization": {"microBatchTokens": 512}}, ["data.maxTokens below 512"], ["microBatchTokens"]),
+        ({"model": {"gradientCheckpointing": True, "lora": {}}}, [], ["gradientCheckpointing", "model.lora"]),
+        ({"workers": {"resources": {"limits": {"memory": "4Gi"}}}}, ["is 4Gi", "such as 8Gi"], []),
+    ],
+)
+def test_hints_never_ask_for_what_is_so_already(spec: dict[str, Any], said: list[str], unsaid: list[str]) -> None:
+    cluster = SmallCluster(spec).trained()
+    cluster.end_pod("bot-worker-0", 137, reason="OOMKilled")
+    cluster.settle()
+    hint = cluster.status["failure"]["hint"]
+    assert all(words in hint for words in said)
+    assert not any(words in hint for words in unsaid)
+
+
+def waiting(state: dict[str, Any], spec: dict[str, Any] | None = None) -> tuple[str, str]:
+    """Reason and message of Ready while a worker waits."""
+    cluster = SmallCluster(spec)
+    cluster.settle()
+    cluster.start_pods("bot-launcher", "bot-worker-0")
+    cluster.pods["bot-worker-1"]["status"] |= state
+    cluster.settle()
+    ready = cluster.condition("Ready")
+    assert ready.status == "False"
+    assert cluster.condition("Stalled").status == "False", "it may pass by itself"
+    return ready.reason, ready.message
+
+
+def unscheduled(message: str, reason: str = "Unschedulable") -> dict[str, Any]:
+    return {"conditions": [{"type": "PodScheduled", "status": "False", "reason": reason, "message": message}]}
+
+
+def held(reason: str, message: str) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": "trainer", "state": {"waiting": {"reason": reason, "message": message}}}]}
+
+
+GPUS = {"workers": {"devices": 4, "deviceResource": "nvidia.com/gpu"}}
+
+
+@pytest.mark.parametrize(
+    ("state", "spec", "reason", "says"),
+    [
+        (unscheduled("0/2 nodes are available: 2 Insufficient cpu."), {}, "Unschedulable", "2 Insufficient cpu"),
+        (
+            unscheduled("2 Insufficient nvidia.com/gpu."),
+            GPUS,
+            "Unschedulable",
+            "4 x nvidia.com/gpu for each of 2 workers",
+        ),
+        (unscheduled('persistentvolumeclaim "work" not found'), {}, "Volume", "Create the claim"),
+        (unscheduled("1 node(s) had untolerated taint {gpu: }"), {}, "Unschedulable", "toleration"),
+        (unscheduled("", "SchedulingGated"), {}, "Queued", "SchedulingGated"),
+        (held("ImagePullBackOff", "Back-off pulling image"), {}, "ImagePull", "jobs.image in its settings"),
+        (held("ErrImagePull", "not found"), {"image": "r/x:1"}, "ImagePull", "spec.image (r/x:1)"),
+        (held("CreateContainerConfigError", 'secret "hf" not found'), {}, "ContainerConfig", 'secret "hf" not found'),
+        (held("ContainerCreating", ""), {}, "PodsStarting", "bot-worker-1 is being started"),
+    ],
+)
+def test_waiting(state: dict[str, Any], spec: dict[str, Any], reason: str, says: str) -> None:
+    found, message = waiting(state, spec)
+    assert found == reason
+    assert says in message
