@@ -49,23 +49,19 @@ def conditions(
     return result
 
 
-def findings(
-    phase: str, *, ready: tuple[bool, str, str], failure: tuple[str, str] | None, problem: tuple[str, str] | None
-) -> list[Finding]:
+def findings(phase: str, *, ready: tuple[bool, str, str], failure: tuple[str, str] | None) -> list[Finding]:
     """What the six conditions say.
 
     Args:
         ready: whether the job is accepted and placed, a reason and a message.
         failure: class and message, if the job failed.
-        problem: reason and message of what only a person can mend, while the job still wants to go on.
     """
-    stalled = failure or problem
-    placed, reason, message = (False, *stalled) if stalled else ready
+    placed, reason, message = (False, *failure) if failure else ready
     return [
         Finding("Ready", placed, reason, message),
         Finding("Running", phase in ("Running", "Saving"), phase, ""),
         Finding("Suspended", phase == "Suspended", phase, message if phase == "Suspended" else ""),
         Finding("Complete", phase == "Succeeded", phase, message if phase == "Succeeded" else ""),
         Finding("Failed", failure is not None, *(failure or (phase, ""))),
-        Finding("Stalled", stalled is not None, *(stalled or (phase, ""))),
+        Finding("Stalled", failure is not None, *(failure or (phase, ""))),
     ]

@@ -1,32 +1,38 @@
 """The whole status of a job, computed from what is observed and what was written before; there is one writer."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from ytrain_api.status import Failure, PodFailures, Status
 from ytrain_operator.observed import Observed, Pod
-from ytrain_operator.status.conditions import conditions, findings
+from ytrain_operator.status.conditions import Finding, conditions, findings
 from ytrain_operator.status.failure import explain_pod, explain_told
 from ytrain_operator.status.phase import phase, timing
 from ytrain_operator.status.progress import launcher_view, progress, workers
 from ytrain_operator.status.waiting import waiting
 from ytrain_operator.timestamps import to_text
 
-Finding = tuple[bool, str, str]
-"""Whether it holds, reason, message."""
+
+@dataclass(frozen=True)
+class Problem:
+    """What the API server refused."""
+
+    reason: str
+    message: str
+    stalled: bool
+    """Whether only a person can mend it."""
 
 
 def status(
     observed: Observed,
     failures: PodFailures | None,
     failed: Pod | None = None,
-    problem: tuple[str, str] | None = None,
 ) -> Status:
     """The status of a job that has not ended.
 
     Args:
         failures: of pods, those that are seen for the first time included.
         failed: the pod that is seen to have failed for the first time.
-        problem: reason and message of what only a person can mend.
     """
     spec, before, now = observed.job.spec, observed.status, to_text(observed.now)
     is_now = phase(observed)
@@ -36,7 +42,7 @@ def status(
         **_figures(observed, is_now, failures),
         conditions=conditions(
             before.conditions,
-            findings(is_now, ready=_ready(observed, is_now), failure=None, problem=problem),
+            findings(is_now, ready=_ready(observed, is_now), failure=None),
             generation=observed.generation,
             now=observed.now,
         ),
@@ -56,13 +62,29 @@ def ended_status(observed: Observed, message: str, failure: Failure | None, fail
         **_figures(observed, is_now, failures),
         conditions=conditions(
             observed.status.conditions,
-            findings(is_now, ready=ready, failure=failed, problem=None),
+            findings(is_now, ready=ready, failure=failed),
             generation=observed.generation,
             now=observed.now,
         ),
         completion_time=to_text(observed.now),
         workers=workers(observed, 0),
         failure=failure or observed.status.failure,
+    )
+
+
+def with_problem(written: Status, observed: Observed, problem: Problem) -> Status:
+    """The status of a job whose plan the API server refused in part."""
+    said = (problem.reason, problem.message)
+    ready = Finding("Ready", False, *said)
+    stalled = Finding("Stalled", True, *said) if problem.stalled else None
+    changed = {finding.type: finding for finding in (ready, stalled) if finding}
+    findings_ = [
+        changed.get(each.type, Finding(each.type, each.status == "True", each.reason, each.message))
+        for each in written.conditions
+    ]
+    return _with(
+        written,
+        conditions=conditions(observed.status.conditions, findings_, generation=observed.generation, now=observed.now),
     )
 
 
@@ -85,7 +107,8 @@ def _with(before: Status, **changes: Any) -> Status:
     return before.model_copy(update=changes)
 
 
-def _ready(observed: Observed, is_now: str) -> Finding:
+def _ready(observed: Observed, is_now: str) -> tuple[bool, str, str]:
+    """Whether the job is accepted and placed, a reason and a message."""
     if is_now == "Suspended":
         return True, "Suspended", f"suspend is true and no pod runs; {_restorable(observed)}"
     if observed.job.spec.suspend:

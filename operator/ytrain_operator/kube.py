@@ -1,0 +1,173 @@
+"""The API server, as far as the operator uses it: server-side apply, deletion of one certain object, paged lists.
+
+The only module that imports the Kubernetes client. Paths are written here rather than discovered: discovery would ask
+for every API group of the cluster at every start.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, ApiException, Configuration
+from kubernetes.aio.dynamic import DynamicClient
+from prometheus_client import Counter
+
+from ytrain_api.errors import SpecError
+
+FIELD_MANAGER = "ytrain-operator"
+PAGE = 500
+SECONDS = 30.0
+"""Longest wait for an answer."""
+
+_JOBS = ("apis/ytrain.io/v1alpha1", "ytrainjobs")
+RESOURCES: Mapping[str, tuple[str, str]] = {
+    "YTrainJob": _JOBS,
+    "Pod": ("api/v1", "pods"),
+    "ConfigMap": ("api/v1", "configmaps"),
+    "Secret": ("api/v1", "secrets"),
+    "Service": ("api/v1", "services"),
+    "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
+    "Event": ("api/v1", "events"),
+    "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
+}
+"""Where each kind is found: its API and its plural."""
+
+CALLS = Counter("ytrain_operator_api_calls_total", "Requests to the API server.", ["verb", "resource", "code"])
+
+
+class ApiError(Exception):
+    """The API server refused, or did not answer."""
+
+    def __init__(self, status: int | None, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status; None if there was no answer."""
+
+    @property
+    def passing(self) -> bool:
+        """Whether trying again soon may help."""
+        return self.status is None or self.status in (409, 429) or self.status >= 500
+
+
+async def connect() -> ApiClient:
+    """A client for the cluster that this process runs in, or that KUBECONFIG names.
+
+    Raises:
+        SpecError: there is neither.
+    """
+    settings = Configuration()
+    try:
+        config.load_incluster_config(client_configuration=settings)
+    except config.ConfigException:
+        try:
+            await config.load_kube_config(client_configuration=settings)
+        except config.ConfigException as error:
+            raise SpecError(f"no cluster: not in a pod, and no kubeconfig ({error}); set KUBECONFIG") from error
+    settings.connection_pool_maxsize = 64
+    return ApiClient(settings)
+
+
+class Api:
+    """Requests in the operator's name."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self.client = client
+        self._dynamic = DynamicClient(client)
+
+    async def apply(self, manifest: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Make an object as the manifest says, whether it exists or not."""
+        metadata = manifest["metadata"]
+        path = _path(manifest["kind"], metadata["namespace"], metadata["name"])
+        return await self._apply(manifest["kind"], path, manifest, dry_run=dry_run)
+
+    async def apply_status(self, job: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a job's whole status, if it is still the same job."""
+        metadata = {key: job["metadata"][key] for key in ("name", "namespace", "uid")}
+        body = {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": metadata, "status": status}
+        path = _path("YTrainJob", metadata["namespace"], metadata["name"]) + "/status"
+        return await self._apply("YTrainJob/status", path, body)
+
+    async def delete(
+        self, kind: str, namespace: str, name: str, uid: str, *, at_once: bool = False
+    ) -> dict[str, Any] | None:
+        """Delete an object if it is still the same one; returns it if it lingers, None if it is gone."""
+        body: dict[str, Any] = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        if at_once:
+            body["gracePeriodSeconds"] = 0
+        try:
+            answer = await self._request("delete", kind, _path(kind, namespace, name), body=body)
+        except ApiError as error:
+            if error.status in (404, 409):  # gone, or another one of this name
+                return None
+            raise
+        return answer if answer.get("kind") == kind else None
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        """One object."""
+        return await self._request("get", kind, _path(kind, namespace, name))
+
+    async def create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """A new object; ApiError 409 if there is one."""
+        kind = manifest["kind"]
+        path = _path(kind, manifest["metadata"]["namespace"])
+        return await self._request("post", kind, path, body=manifest)
+
+    async def pages(
+        self, kind: str, *, namespace: str | None = None, labels: str | None = None
+    ) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
+        """All objects of a kind, page by page, each with the version of the list."""
+        following: str | None = None
+        # Items of a list do not say what they are.
+        what = {"apiVersion": RESOURCES[kind][0].removeprefix("api/").removeprefix("apis/"), "kind": kind}
+        while True:
+            page = await self._request(
+                "get", kind, _path(kind, namespace), label_selector=labels, limit=PAGE, _continue=following
+            )
+            yield [{**what, **item} for item in page["items"]], int(page["metadata"]["resourceVersion"])
+            following = page["metadata"].get("continue")
+            if not following:
+                return
+
+    async def _apply(self, kind: str, path: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        return await self._request(
+            "patch",
+            kind,
+            path,
+            body=body,
+            content_type="application/apply-patch+yaml",
+            field_manager=FIELD_MANAGER,
+            force_conflicts="true",
+            **({"dry_run": "All"} if dry_run else {}),
+        )
+
+    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
+        resource = RESOURCES[kind.partition("/")[0]][1] + kind.removeprefix(kind.partition("/")[0])
+        code = "none"
+        try:
+            response = await self._dynamic.request(verb, path, serialize=False, _request_timeout=SECONDS, **params)
+            code = str(response.status)
+            answer: dict[str, Any] = await response.json()
+            return answer
+        except ApiException as error:
+            code = str(error.status)
+            raise ApiError(error.status, _words(error)) from None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise ApiError(None, f"the API server does not answer ({type(error).__name__})") from error
+        finally:
+            CALLS.labels(verb, resource, code).inc()
+
+
+def _path(kind: str, namespace: str | None, name: str | None = None) -> str:
+    api, plural = RESOURCES[kind]
+    inside = f"/namespaces/{namespace}" if namespace else ""
+    return f"/{api}{inside}/{plural}" + (f"/{name}" if name else "")
+
+
+def _words(error: ApiException) -> str:
+    """The API server's own words."""
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"

@@ -1,0 +1,73 @@
+"""What others see of the operator: /healthz for the kubelet, /metrics for Prometheus."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from ytrain_operator.cache import Cache, Key
+from ytrain_operator.work_queue import WorkQueue
+
+STUCK_SECONDS = 120.0
+"""A job that waits this long in the queue: whatever works on it does so no more."""
+
+_LIVE = ("Pending", "Starting", "Running", "Saving")
+
+
+class JobMetrics(Collector):
+    """Jobs by phase, the queue, and the figures of each job that is alive; read from the cache when asked."""
+
+    def __init__(self, cache: Cache, queue: WorkQueue[Key]) -> None:
+        self._cache = cache
+        self._queue = queue
+
+    def collect(self) -> Iterable[Metric]:
+        phases = Counter(record.phase for record in self._cache.jobs.values())
+        jobs = GaugeMetricFamily("ytrain_jobs", "Jobs by phase.", labels=["phase"])
+        for phase, count in sorted(phases.items()):
+            jobs.add_metric([phase], count)
+        yield jobs
+        yield GaugeMetricFamily("ytrain_operator_queue_depth", "Jobs that wait to be looked at.", len(self._queue))
+        names = ["namespace", "job"]
+        step = GaugeMetricFamily("ytrain_job_step", "Optimizer steps done.", labels=names)
+        loss = GaugeMetricFamily("ytrain_job_loss", "Latest training loss, nats per token.", labels=names)
+        speed = GaugeMetricFamily("ytrain_job_tokens_per_second", "Tokens trained a second.", labels=names)
+        for key, record in self._cache.jobs.items():
+            if record.phase in _LIVE:
+                for gauge, value in zip((step, loss, speed), record.figures, strict=True):
+                    if value is not None:
+                        gauge.add_metric(list(key), value)
+        yield from (step, loss, speed)
+
+
+async def serve(port: int, cache: Cache, queue: WorkQueue[Key]) -> tuple[web.AppRunner, int]:
+    """Listen; returns what is to be cleaned up at the end, and the port."""
+    metrics = JobMetrics(cache, queue)
+    REGISTRY.register(metrics)
+
+    async def health(_: web.Request) -> web.Response:
+        oldest = queue.oldest()
+        if oldest > STUCK_SECONDS:
+            return web.Response(status=500, text=f"a job has been waiting in the queue for {oldest:.0f} s\n")
+        return web.Response(text="ok\n")
+
+    async def prometheus(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.router.add_get("/healthz", health)
+    app.router.add_get("/metrics", prometheus)
+
+    async def unregister(_: web.Application) -> None:
+        REGISTRY.unregister(metrics)
+
+    app.on_cleanup.append(unregister)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, port=port)
+    await site.start()
+    return runner, int(runner.addresses[0][1])
