@@ -57,6 +57,7 @@ check: $(VENV)/ready ## format, lint, types, import rules, generated files (unde
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m ytrain_api.crd --check
+	$(BIN)/python -m ytrain_api.crd --check helm/ytrain/files/ytrainjobs.ytrain.io.yaml
 	$(BIN)/python -m ytrain_api.reference --check
 
 format: $(VENV)/ready ## format the code and mend what ruff can mend
@@ -65,6 +66,7 @@ format: $(VENV)/ready ## format the code and mend what ruff can mend
 
 generate: $(VENV)/ready ## write the CRD and the reference from the models
 	$(BIN)/python -m ytrain_api.crd
+	$(BIN)/python -m ytrain_api.crd helm/ytrain/files/ytrainjobs.ytrain.io.yaml
 	$(BIN)/python -m ytrain_api.reference
 
 test: check $(MODEL) $(PLAY)/data ## every check and every test

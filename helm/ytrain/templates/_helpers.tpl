@@ -1,0 +1,33 @@
+{{- define "ytrain.selector" -}}
+app.kubernetes.io/name: ytrain-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "ytrain.labels" -}}
+{{ include "ytrain.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- /* What the operator does in namespaces with jobs. Secrets are made, never read. */ -}}
+{{- define "ytrain.jobRules" -}}
+- apiGroups: [ytrain.io]
+  resources: [ytrainjobs]
+  verbs: [list, watch, delete]  # delete: policy.ttlDeletes
+- apiGroups: [ytrain.io]
+  resources: [ytrainjobs/status]
+  verbs: [patch]
+- apiGroups: [ytrain.io]
+  resources: [ytrainjobs/finalizers]
+  verbs: [update]  # owner references that block deletion, where the cluster checks them (OpenShift)
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps, secrets, services, persistentvolumeclaims, events]
+  verbs: [create, patch]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [create, patch]
+{{- end }}
