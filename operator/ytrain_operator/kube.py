@@ -92,7 +92,7 @@ class Api:
     async def delete(
         self, kind: str, namespace: str, name: str, uid: str, *, at_once: bool = False
     ) -> dict[str, Any] | None:
-        """Delete an object if it is still the same one; returns it if it lingers, None if it is gone."""
+        """Delete an object if it is still the same one; returns it if it goes on for a while, to end by itself."""
         body: dict[str, Any] = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         if at_once:
             body["gracePeriodSeconds"] = 0
@@ -102,7 +102,8 @@ class Api:
             if error.status in (404, 409):  # gone, or another one of this name
                 return None
             raise
-        return answer if answer.get("kind") == kind else None
+        lingers = answer.get("kind") == kind and answer["metadata"].get("deletionGracePeriodSeconds")
+        return answer if lingers else None
 
     async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
         """One object."""

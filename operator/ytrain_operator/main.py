@@ -99,6 +99,8 @@ def main() -> None:
     parser.add_argument("settings", nargs="?", type=Path, help="YAML file with the operator's settings")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("kopf.objects", "kopf.activities"):  # a line for every event
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         settings = load_settings(given.settings) if given.settings else Settings()
         if not asyncio.run(run(settings)):
