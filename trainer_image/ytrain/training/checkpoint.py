@@ -1,4 +1,4 @@
-"""Checkpoints on disk: complete or absent, verified when read, free of pickle.
+"""Checkpoints on disk: written beside training, complete or absent, verified when read, free of pickle.
 
 `checkpoints/step-000123/` holds `tensors-00001.safetensors` and so on (trained weights and optimizer state, whole,
 whatever the number of ranks that saved them), `state.json` (where the run is, every rank's random states) and, written
@@ -11,25 +11,24 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ytrain.engine.world import World
 from ytrain.models.folder import file_digest, staged
+from ytrain.training.background import BackgroundWrite, Part
 
 TENSORS, STATE, MANIFEST = "tensors-{:05d}.safetensors", "state.json", "manifest.json"
 
 FORMAT = 2
 """Raised whenever the layout changes."""
-
-FILE_BYTES = 1 << 30
-"""Tensors that are held to be written in one file: what saving takes in memory where the engine gathers them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,35 +47,65 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep: int) -> None:
         self._folder = folder
         self._keep = keep
+        self._writing: BackgroundWrite | None = None
 
     def save(self, position: Position, state: Iterable[tuple[str, Tensor]], world: World) -> None:
-        """Write a checkpoint, then remove the oldest ones; the ones before stay intact if this fails.
+        """Copy the state and begin to write a checkpoint of it; the ones before stay intact if that fails.
 
-        All ranks call it, with the state that they gather together; it returns when the checkpoint is complete.
+        All ranks call it, with the state that they gather together. It waits for the checkpoint before.
+
+        Raises:
+            TrainingError: the checkpoint before could not be written, because the disk is full.
+        """
+        random = world.gather(_random_state())
+        if world.leads:
+            self._complete()
+            self._writing = BackgroundWrite(partial(self._write, position, random))
+            self._writing.take(state)
+        else:
+            for _ in state:
+                pass
+
+    def raise_failure(self) -> None:
+        """Raise what has gone wrong in writing the latest checkpoint; it may still be under way.
 
         Raises:
             TrainingError: the disk is full.
         """
-        random = world.gather(_random_state())
-        if world.leads:
-            self._write(position, state, random)
-        else:
-            for _ in state:
-                pass
+        if self._writing is not None:
+            self._writing.raise_failure()
+
+    def finish(self, world: World) -> None:
+        """Return when the latest checkpoint is complete. All ranks call it.
+
+        Raises:
+            TrainingError: the disk is full.
+        """
+        self._complete()
         world.wait()
 
-    def _write(self, position: Position, state: Iterable[tuple[str, Tensor]], random: list[dict[str, str]]) -> None:
+    def abandon(self) -> None:
+        """Let the latest checkpoint be completed where something else has gone wrong."""
+        if self._writing is not None:
+            self._writing.join()
+
+    def _complete(self) -> None:
+        if self._writing is not None:
+            self._writing.join()
+            self._writing.raise_failure()
+
+    def _write(self, position: Position, random: list[dict[str, str]], parts: Iterator[Part]) -> None:
         folder = self._folder / f"step-{position.step:06d}"
         for path in self._folder.glob("step-*"):
             if path.name >= folder.name:
-                shutil.rmtree(
-                    path
-                )  # damaged, and passed over when the run was resumed; it must not count as the newest
+                # Damaged, and passed over when the run was resumed; it must not count as the newest.
+                shutil.rmtree(path)
         newest = (self._names() or ["none"])[-1]
         when_full = f"last complete checkpoint: {newest}. Free space, then run the same command to go on from there"
         with staged(folder, when_full=when_full) as stage:
-            for number, tensors in enumerate(_parts(state), start=1):
-                save_file(tensors, stage / TENSORS.format(number))
+            for number, tensors in enumerate(parts, start=1):
+                # Not save_file, which keeps Python from running, and so training, until the disk has taken it all.
+                (stage / TENSORS.format(number)).write_bytes(to_bytes(tensors))
             (stage / STATE).write_text(json.dumps({"position": asdict(position), "random": random}))
             _write_manifest(stage)
         for name in self._names()[: -self._keep]:
@@ -132,20 +161,6 @@ class _StoredTensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._files)
-
-
-def _parts(state: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
-    """The tensors in groups of about `FILE_BYTES`."""
-    part: dict[str, Tensor] = {}
-    filled = 0
-    for name, tensor in state:
-        part[name] = tensor.contiguous()
-        filled += tensor.numel() * tensor.element_size()
-        if filled >= FILE_BYTES:
-            yield part
-            part, filled = {}, 0
-    if part:
-        yield part
 
 
 def _write_manifest(folder: Path) -> None:

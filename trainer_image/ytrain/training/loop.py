@@ -6,7 +6,8 @@ move. Every rank runs it, on its own rows; what they decide, they decide togethe
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -73,6 +74,7 @@ class Loop:
     """Called with the step's number every `evaluate_steps`."""
     position: Position
     saving_seconds: float = field(default=0.0, init=False)
+    """In which training waited for checkpoints; most of their writing happens beside it."""
     _bad_steps: int = field(default=0, init=False)
 
     def run(self) -> Position:
@@ -82,18 +84,27 @@ class Loop:
             Preempted: a stop was asked for; a checkpoint is saved.
             TrainingError: the loss diverged, or the disk is full.
         """
+        try:
+            self._run()
+        finally:
+            self.checkpoints.abandon()
+        return self.position
+
+    def _run(self) -> None:
         total = self.plan.total_steps()
         saved, saved_at = self.position, time.monotonic()
         self.trainee.model.top.train()
         for step in self.plan.steps(after=self.position.step):
             self._train(step, total)
+            self.checkpoints.raise_failure()
             interval = self.settings.checkpoint_steps
             late = time.monotonic() - saved_at >= self.settings.checkpoint_seconds
             due, stop = self.trainee.world.any(late and self.trainee.world.leads, bool(self.stop))
             if step.number < total and (due or stop or (interval and step.number % interval == 0)):
-                self.save()
+                self._save()
                 saved, saved_at = self.position, time.monotonic()
             if stop and step.number < total:
+                self._finish_saving()
                 by = f" by {self.stop.signal.name}" if self.stop.signal else ""
                 raise Preempted(f"stopped{by} after step {step.number} of {total}")
             every = self.settings.evaluate_steps
@@ -101,16 +112,26 @@ class Loop:
                 self.progress.activity("evaluating")
                 self.evaluate(step.number)
         if saved != self.position:
-            self.save()
-        return self.position
+            self._save()
+        self._finish_saving()
 
-    def save(self) -> None:
-        """Write a checkpoint of where the run is."""
+    def _save(self) -> None:
+        """Begin a checkpoint of where the run is."""
+        with self._saving():
+            if self.metrics is not None:
+                self.metrics.sync()
+            self.checkpoints.save(self.position, self.trainee.engine.state(), self.trainee.world)
+
+    def _finish_saving(self) -> None:
+        with self._saving():
+            self.checkpoints.finish(self.trainee.world)
+
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Time in which training waits for a checkpoint."""
         began = time.monotonic()
         self.progress.activity("saving")
-        if self.metrics is not None:
-            self.metrics.sync()
-        self.checkpoints.save(self.position, self.trainee.engine.state(), self.trainee.world)
+        yield
         self.saving_seconds += time.monotonic() - began
 
     def _train(self, step: Step, total: int) -> None:
