@@ -155,7 +155,7 @@ class Api:
             code = str(error.status)
             raise ApiError(error.status, _words(error)) from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise ApiError(None, f"the API server does not answer ({type(error).__name__})") from error
+            raise ApiError(None, f"{verb} {path}: the API server does not answer ({type(error).__name__})") from error
         finally:
             CALLS.labels(verb, resource, code).inc()
 

@@ -13,11 +13,12 @@ import kopf
 from ytrain_api.errors import SpecError
 from ytrain_operator.cache import Cache, Key
 from ytrain_operator.kube import Api, ApiError, connect
+from ytrain_operator.launcher_answers import Ask
 from ytrain_operator.launcher_client import LauncherClient
 from ytrain_operator.leadership import lead
 from ytrain_operator.monitoring import serve
 from ytrain_operator.operator_key import operator_key
-from ytrain_operator.reconciler import Ask, Reconciler
+from ytrain_operator.reconciler import Reconciler
 from ytrain_operator.resync import refresh, resync
 from ytrain_operator.settings import Settings, load_settings
 from ytrain_operator.watch import handlers, kopf_settings

@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +19,7 @@ from ytrain_api.protocol import LauncherStatus
 from ytrain_api.status import Status
 from ytrain_operator.cache import Cache, JobRecord, Key
 from ytrain_operator.kube import Api, ApiError
+from ytrain_operator.launcher_answers import Ask, LauncherAnswers
 from ytrain_operator.manifests.event import event_manifest
 from ytrain_operator.manifests.ownership import Manifest
 from ytrain_operator.manifests.secret import token
@@ -33,14 +33,8 @@ from ytrain_operator.work_queue import WorkQueue
 
 log = logging.getLogger("ytrain.operator")
 
-Ask = Callable[[str, str], Awaitable[LauncherStatus | None]]
-"""Asks the launcher at an address, with its job's token."""
-
 AT_ONCE = 16
 """Pods of one job that are made at the same time."""
-
-SILENT_SECONDS = 5.0
-"""How long a launcher that did not answer is left in peace."""
 
 REFUSED_SECONDS = 30.0
 """Until something that the API server refused is tried again."""
@@ -61,10 +55,9 @@ class Reconciler:
         self._queue = queue
         self._settings = settings
         self._key = key
-        self._ask = ask
+        self._answers = LauncherAnswers(ask, queue)
         self._applied: dict[str, dict[tuple[str, str], bytes]] = {}
         """Digests of what was applied, by the job's uid: children that nobody watches."""
-        self._silent_until: dict[str, datetime] = {}
 
     async def run(self) -> None:
         """Work, several keys at a time, until cancelled."""
@@ -75,7 +68,7 @@ class Reconciler:
     def forget(self) -> None:
         """Apply every child again when its job is next looked at: somebody may have deleted one."""
         self._applied.clear()
-        self._silent_until.clear()
+        self._answers.forget()
 
     async def _work(self) -> None:
         while True:
@@ -110,22 +103,17 @@ class Reconciler:
         except ValidationError as error:
             await self._write(raw, unknown_spec(raw, error, now), raw.get("status", {}))
             return None
-        observed = replace(observed, launcher_status=await self._launcher_status(observed))
+        observed = replace(observed, launcher_status=await self._launcher_status(key, observed))
         plan = decide(observed, self._settings, self._key)
         return await self._carry_out(plan, observed, raw, record)
 
-    async def _launcher_status(self, observed: Observed) -> LauncherStatus | None:
+    async def _launcher_status(self, key: Key, observed: Observed) -> LauncherStatus | None:
         launcher = observed.launcher
         if observed.finished or launcher is None or not launcher.running or launcher.address is None:
             return None
-        if self._silent_until.get(launcher.uid, observed.now) > observed.now:
-            return None
-        answer = await self._ask(launcher.address, token(self._key, observed.uid))
-        self._silent_until.pop(launcher.uid, None)
-        if answer is None:
-            until = datetime.fromtimestamp(observed.now.timestamp() + SILENT_SECONDS, UTC)
-            self._silent_until[launcher.uid] = until
-        return answer
+        # Workers leave when their launcher says so: only a fresh word tells whether that is why one ended.
+        fresh = any(pod.ended is not None for pod in observed.workers)
+        return await self._answers.latest(key, launcher, token(self._key, observed.uid), fresh=fresh)
 
     async def _carry_out(self, plan: Plan, observed: Observed, raw: dict[str, Any], record: JobRecord) -> float | None:
         problem = await self._apply(plan.apply, observed)

@@ -66,11 +66,16 @@ def deletions(observed: Observed) -> tuple[Deletion, ...]:
 
     After a launcher's last word (the ranks were stopped from outside, by a drained node or a deleted pod) everything
     goes, and starts again from the checkpoint: another launcher would be told to stop by those that still are.
+    A worker that ended well stays: should the launcher be lost now, it is what tells that the job is done.
     """
     if concluding(observed):
         return ()
     stopped = observed.last_word is not None
-    return tuple(Deletion(pod.name, pod.uid) for pod in observed.own if not pod.deleting and (stopped or pod.ended))
+    return tuple(
+        Deletion(pod.name, pod.uid)
+        for pod in observed.own
+        if not pod.deleting and (stopped or (pod.ended is not None and pod.ended.exit_code != 0))
+    )
 
 
 def not_before(failures: PodFailures | None, settings: Settings) -> datetime | None:

@@ -40,6 +40,7 @@ CLASSES: tuple[Class, ...] = (
         hints.device_memory,
     ),
     Class("VolumeFull", _says("No space left on device", "disk is full", "Disk quota exceeded"), hints.volume_full),
+    Class("NotPlaced", _says("policy.pendingDeadline"), hints.not_placed),
     Class("Hang", _is("Hang"), hints.hang),
     Class("Diverged", _says("diverged", "loss is not finite", "loss is nan"), hints.diverged),
     Class("RewardError", _says("reward function"), hints.reward),
@@ -86,7 +87,7 @@ def explain_wait(observed: Observed, message: str) -> Failure:
     return Failure(
         failure_class=wait.reason if wait else "NotPlaced",
         message=f"{message}; {wait.message}" if wait else message,
-        hint=wait.hint if wait and wait.hint else "Raise policy.pendingDeadline in a new job, or make room for it.",
+        hint=wait.hint if wait and wait.hint else hints.not_placed(observed.job),
         pod=wait.pod if wait else None,
     )
 

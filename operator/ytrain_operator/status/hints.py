@@ -31,6 +31,10 @@ def hang(job: YTrainJob) -> str:
     )
 
 
+def not_placed(_: YTrainJob) -> str:
+    return "Make room for the pods, or raise policy.pendingDeadline in a new job."
+
+
 def diverged(job: YTrainJob) -> str:
     rate = job.spec.optimization.learning_rate
     lower = f" (now {rate:g}), such as {rate / 4:.1g}" if rate else " (now the method's own default)"

@@ -24,6 +24,7 @@ def progress(observed: Observed) -> Progress | None:
 
 def workers(observed: Observed, desired: int) -> WorkerCount:
     """Pods that should be, and agents that are."""
-    view = observed.launcher_status
+    view, before = observed.launcher_status, observed.status.workers
     running = sum(pod.running for pod in observed.workers)
-    return WorkerCount(desired=desired, ready=min(running, view.workers.ready) if view else 0)
+    joined = view.workers.ready if view else before.ready if before else 0
+    return WorkerCount(desired=desired, ready=min(running, joined))
