@@ -8,6 +8,8 @@ from ytrain_operator.observed import Observed
 
 FILE = "job.yaml"
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in Python it would be most of a plan's time
+
 _OPERATOR_ALONE = {"suspend", "queue", "image"}
 """What does not matter inside the pods, and would change the ConfigMap for nothing."""
 
@@ -29,5 +31,5 @@ def config_map(observed: Observed) -> Manifest:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(observed, f"{observed.name}-job"),
-        "data": {FILE: yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)},
+        "data": {FILE: yaml.dump(document, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)},
     }
