@@ -1,0 +1,85 @@
+"""What the API server has against a job's children becomes a condition; a launcher that is slow holds nobody up."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from pydantic import ValidationError
+from small_cluster import START, SmallCluster, job_object
+
+from ytrain_api.protocol import LauncherStatus
+from ytrain_operator.cache import Key
+from ytrain_operator.launcher_answers import LauncherAnswers
+from ytrain_operator.observed import observed_job
+from ytrain_operator.status.refusal import named, unknown_spec
+from ytrain_operator.status.summary import with_problem
+from ytrain_operator.work_queue import WorkQueue
+
+pytestmark = pytest.mark.unit
+
+QUOTA = 'pods "bot-worker-0" is forbidden: exceeded quota: gpus, requested: pods=1, used: pods=1, limited: pods=1'
+SECURITY = (
+    'pods "bot-worker-0" is forbidden: violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)'
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "reason", "stalled"),
+    [
+        (403, QUOTA, "QuotaExceeded", False),
+        (403, SECURITY, "PodSecurity", True),
+        (403, 'User "x" cannot create resource "pods" in API group ""', "Forbidden", True),
+        (403, 'namespace "a" is forbidden: because it is being terminated', "NamespaceTerminating", False),
+        (422, 'Pod "bot-worker-0" is invalid: spec.containers[0].image: Required value', "Refused", True),
+    ],
+)
+def test_refusals_have_names_and_keep_the_servers_words(status: int, message: str, reason: str, stalled: bool) -> None:
+    problem = named(status, message)
+    assert (problem.reason, problem.stalled) == (reason, stalled)
+    assert message in problem.message
+
+
+def test_a_refusal_shows_in_the_conditions() -> None:
+    cluster = SmallCluster()
+    observed, plan = cluster.observed(), cluster.plan()
+    assert plan.status is not None
+    for message, stalled in ((QUOTA, "False"), (SECURITY, "True")):
+        written = with_problem(plan.status, observed, named(403, message))
+        conditions = {each.type: each for each in written.conditions}
+        assert conditions["Ready"].status == "False"
+        assert message in conditions["Ready"].message
+        assert conditions["Stalled"].status == stalled
+
+
+def test_a_job_of_a_newer_version_says_that_it_is_not_understood() -> None:
+    raw = job_object()
+    raw["spec"]["novelty"] = 1
+    with pytest.raises(ValidationError) as caught:
+        observed_job(raw, START)
+    status = unknown_spec(raw, caught.value, START)
+    stalled = next(each for each in status["conditions"] if each["type"] == "Stalled")
+    assert stalled["status"] == "True"
+    assert "novelty" in stalled["message"]
+    later = unknown_spec({**raw, "status": status}, caught.value, START + timedelta(hours=1))
+    assert later == status, "written once"
+
+
+def test_nobody_waits_for_a_slow_launcher_unless_a_worker_ended() -> None:
+    async def run() -> None:
+        cluster = SmallCluster().trained()
+        launcher = cluster.observed().launcher
+        assert launcher is not None
+        key, queue, release = Key("team", "bot"), WorkQueue[Key](), asyncio.Event()
+
+        async def ask(_address: str, _token: str) -> LauncherStatus | None:
+            await release.wait()
+            return cluster.launcher_status
+
+        answers = LauncherAnswers(ask, queue)
+        assert await answers.latest(key, launcher, "t", fresh=False) is None
+        waiting = asyncio.create_task(answers.latest(key, launcher, "t", fresh=True))
+        release.set()
+        assert await waiting == cluster.launcher_status
+        assert (await queue.get())[0] == key, "news wakes the job"
+
+    asyncio.run(run())
