@@ -11,7 +11,7 @@ import yaml
 
 from ytrain_api.generated_file import write_or_check
 from ytrain_api.job import KIND
-from ytrain_api.schema import Schema, job_schema
+from ytrain_api.schema import Schema, job_schema, with_defaults
 
 PATH = Path("crds/ytrainjobs.ytrain.io.yaml")
 _HEADER = "# Generated from the models by `python -m ytrain_api.crd`; change them, not this file.\n"
@@ -79,13 +79,16 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _explained(schema: Schema) -> Schema:
-    """The schema with each default said in the description, where `kubectl explain` shows it, and without wording."""
+    """The schema with whole defaults, said in descriptions where `kubectl explain` shows them, and without wording."""
     result = {key: value for key, value in schema.items() if key != "x-wording"}
     if "properties" in schema:
         result["properties"] = {name: _explained(child) for name, child in schema["properties"].items()}
     if "items" in schema:
         result["items"] = _explained(schema["items"])
     default = schema.get("default")
+    if isinstance(default, dict):
+        # The API server tries a block's rules on its default as it stands here, before the fields' defaults are in it.
+        result["default"] = with_defaults(schema, default)
     if default not in (None, {}, []):
         result["description"] = f"{schema['description']} Default: {default_text(default)}."
     return result
