@@ -48,7 +48,8 @@ class ApiError(Exception):
     @property
     def passing(self) -> bool:
         """Whether trying again soon may help."""
-        return self.status is None or self.status in (409, 429) or self.status >= 500
+        young = "error looking up service account" in str(self)  # in a namespace that was made just now
+        return self.status is None or self.status in (409, 429) or self.status >= 500 or young
 
 
 async def connect() -> ApiClient:

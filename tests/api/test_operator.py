@@ -1,0 +1,243 @@
+"""The operator on a real API server, with garbage collection, scheduling, quotas and Pod Security."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from live import InNamespace, MortalApi, Namespace, until
+
+pytestmark = pytest.mark.api
+
+PODS = {"bot-launcher", "bot-worker-0", "bot-worker-1"}
+
+
+async def trained(namespace: Namespace) -> None:
+    """A job in the middle of training."""
+    await namespace.create_job()
+    await namespace.all_run()
+    namespace.tell(step=10)
+    await namespace.phase_is("Running")
+
+
+def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(each for each in status["conditions"] if each["type"] == kind)
+
+
+def test_from_creation_to_the_end(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            await trained(namespace)
+            assert set(await namespace.pods()) == PODS
+            await namespace.finish()
+            status = await namespace.phase_is("Succeeded")
+            assert condition(status, "Complete")["status"] == "True"
+            assert status["progress"]["step"] == 10
+
+            async def gone() -> bool:
+                return not await namespace.pods()
+
+            await until("pods of a job that is done are gone", gone)
+        job = await namespace.job()
+        assert "finalizers" not in job["metadata"]
+        assert "annotations" not in job["metadata"]
+
+    in_namespace(test)
+
+
+def test_deleting_the_job_deletes_everything_else(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            await trained(namespace)
+            await namespace.delete_job()
+
+            async def empty() -> bool:
+                core = namespace.core
+                maps = [each.metadata.name for each in (await core.list_namespaced_config_map(namespace.name)).items]
+                left = [
+                    *await namespace.pods(),
+                    *(name for name in maps if name != "kube-root-ca.crt"),
+                    *(each.metadata.name for each in (await core.list_namespaced_service(namespace.name)).items),
+                ]
+                return not left
+
+            await until("nothing is left", empty)
+
+    in_namespace(test)
+
+
+def test_suspended_and_resumed_with_another_number_of_workers(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            await trained(namespace)
+            await namespace.change_job({"suspend": True})
+            await namespace.phase_is("Suspended")
+            assert not await namespace.pods()
+            namespace.told = None
+            await namespace.change_job({"suspend": False, "workers": {"replicas": 3}})
+            await namespace.all_run(4)
+            namespace.tell(step=11, replicas=3)
+            await namespace.phase_is("Running")
+
+    in_namespace(test)
+
+
+def test_a_worker_that_is_killed_is_replaced(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            await trained(namespace)
+            before = (await namespace.pods())["bot-worker-1"].metadata.uid
+            await namespace.end_pod("bot-worker-1", 137, reason="OOMKilled", message="step 10")
+
+            async def replaced() -> bool:
+                pod = (await namespace.pods()).get("bot-worker-1")
+                return pod is not None and pod.metadata.uid != before
+
+            await until("another worker", replaced)
+            status = await namespace.phase_is("Running")
+            assert status["failure"]["class"] == "HostOutOfMemory"
+            assert status["podFailures"]["count"] == 1
+
+    in_namespace(test)
+
+
+def test_a_finished_job_whose_pods_are_deleted_stays_finished(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator(resyncSeconds=1):
+            await trained(namespace)
+            await namespace.finish(3, "train.jsonl:7: no JSON")
+            status = await namespace.phase_is("Failed")
+            assert status["failure"]["class"] == "DataError"
+            assert condition(status, "Stalled")["status"] == "True"
+            assert set(await namespace.pods()) == PODS, "kept for their logs"
+            for name in PODS:
+                await namespace.core.delete_namespaced_pod(name, namespace.name)
+            version = (await namespace.job())["metadata"]["resourceVersion"]
+            await asyncio.sleep(3)  # three times everything is looked at again
+            assert not await namespace.pods()
+            assert (await namespace.job())["metadata"]["resourceVersion"] == version
+
+    in_namespace(test)
+
+
+def test_an_operator_that_is_killed_after_any_write(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        made: set[str] = set()
+
+        async def lives(writes: int) -> None:
+            """An operator that dies after some writes, or has nothing more to write."""
+            mortal = MortalApi(namespace.connection, writes)
+            async with namespace.operator(mortal):
+                try:
+                    async with asyncio.timeout(3):
+                        await mortal.dead.wait()
+                except TimeoutError:
+                    return
+            made.update(pod.metadata.uid for pod in (await namespace.pods()).values())
+
+        await namespace.create_job()
+        for writes in range(1, 12):  # the children, an event, the status
+            await lives(writes)
+        async with namespace.operator():
+            await namespace.all_run()
+            namespace.tell(step=10)
+            await namespace.phase_is("Running")
+            made.update(pod.metadata.uid for pod in (await namespace.pods()).values())
+        await namespace.finish()
+        for writes in range(1, 6):
+            await lives(writes)
+        async with namespace.operator():
+            await namespace.phase_is("Succeeded")
+        assert len(made) == 3, "no pod was made twice"
+
+    in_namespace(test)
+
+
+def test_two_operators_at_once_do_no_harm(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with AsyncExitStack() as both:
+            for _ in range(2):
+                await both.enter_async_context(namespace.operator())
+            await trained(namespace)
+            uids = {pod.metadata.uid for pod in (await namespace.pods()).values()}
+            await namespace.end_pod("bot-worker-0", 1)
+
+            async def replaced() -> bool:
+                pods = await namespace.pods()
+                return len(pods) == 3 and pods["bot-worker-0"].metadata.uid not in uids
+
+            await until("another worker", replaced)
+            status = await namespace.phase_is("Running")
+            assert status["podFailures"]["count"] == 1
+            await namespace.finish()
+            await namespace.phase_is("Succeeded")
+
+    in_namespace(test)
+
+
+def test_a_quota_is_told_and_waited_for(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        quota = {"metadata": {"name": "pods"}, "spec": {"hard": {"pods": "1"}}}
+        await namespace.core.create_namespaced_resource_quota(namespace.name, quota)
+
+        async def counted() -> bool:
+            found = await namespace.core.read_namespaced_resource_quota("pods", namespace.name)
+            return bool(found.status.hard)
+
+        await until("the quota is in force", counted)
+        async with namespace.operator():
+            await namespace.create_job()
+
+            async def told() -> dict[str, Any] | None:
+                status = (await namespace.job()).get("status", {})
+                ready = condition(status, "Ready") if status.get("conditions") else {}
+                return ready if ready.get("reason") == "QuotaExceeded" else None
+
+            ready = await until("the quota is told", told)
+            assert "exceeded quota: pods" in ready["message"]
+            status = (await namespace.job())["status"]
+            assert condition(status, "Stalled")["status"] == "False"
+
+    in_namespace(test)
+
+
+def test_pod_security_refuses_a_template_and_the_job_says_so(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            template = {"spec": {"hostNetwork": True}}
+            await namespace.create_job({"workers": {"template": template}})
+
+            async def told() -> dict[str, Any] | None:
+                status = (await namespace.job()).get("status", {})
+                stalled = condition(status, "Stalled") if status.get("conditions") else {}
+                return stalled if stalled.get("status") == "True" else None
+
+            stalled = await until("the refusal is told", told)
+            assert stalled["reason"] == "PodSecurity"
+            assert "host namespaces" in stalled["message"]
+
+    in_namespace(test)
+
+
+def test_events_tell_the_course_of_a_job(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            await trained(namespace)
+            await namespace.finish()
+            await namespace.phase_is("Succeeded")
+        events = (await namespace.core.list_namespaced_event(namespace.name)).items
+        reasons = [event.reason for event in events if event.involved_object.kind == "YTrainJob"]
+        assert {"Pending", "Running", "Succeeded"} <= set(reasons)
+        assert len(reasons) == len(set(reasons)), "each once"
+
+    in_namespace(test)
+
+
+@pytest.mark.parametrize("fields", [{"model": {"source": "pvc://models/other"}}, {"workers": {"replicas": 1}}])
+def test_what_is_fixed_cannot_be_changed(in_namespace: InNamespace, fields: dict[str, Any]) -> None:
+    async def test(namespace: Namespace) -> None:
+        await namespace.create_job()
+        with pytest.raises(Exception, match=r"once the job exists|while the job is suspended"):
+            await namespace.change_job(fields)
+
+    in_namespace(test)
