@@ -15,7 +15,7 @@ export UV_FIND_LINKS := $(if $(WHEELS),$(abspath $(WHEELS)),$(UV_FIND_LINKS))
 export HF_HUB_OFFLINE ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv quickstart check format generate test bench lock clean
+.PHONY: help venv quickstart check format generate test bench image lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -83,8 +83,12 @@ bench: $(MODEL) .venv-bench/ready ## compare with TRL, measure windows and recov
 	$(BIN)/python benchmarks/trainer/windows.py
 	$(BIN)/python benchmarks/recovery/recovery.py
 
+image: $(VENV)/ready ## build the trainer's and the operator's image into archives for containerd (docs/image.md)
+	$(BIN)/python -m tests.image $(TARGETS)
+
 lock: $(VENV)/ready ## pin the newest versions that fit pyproject.toml
-	for extras in "trainer" "operator" "trainer deepspeed operator dev"; do \
+	$(UV) pip compile --quiet --no-header --no-annotate requirements/build.in -o requirements/build.txt --upgrade
+	for extras in "trainer" "trainer deepspeed" "operator" "trainer deepspeed operator dev"; do \
 	  $(UV) pip compile --quiet --no-header --no-annotate pyproject.toml $$(printf -- '--extra %s ' $$extras) \
 	    -c requirements/constraints.in -o requirements/$${extras##* }.txt --upgrade; \
 	  sed -i 's/+cpu$$//' requirements/$${extras##* }.txt; \
