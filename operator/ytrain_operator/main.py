@@ -59,12 +59,13 @@ class Operator:
             stop_flag=stop,
         )
         every = settings.resync_seconds
+        # kopf's end waits for every task that came after its own begin, so it begins last.
         tasks = [
-            asyncio.create_task(watching, name="watches"),
             asyncio.create_task(reconciler.run(), name="reconciler"),
             asyncio.create_task(
                 resync(api, cache, queue, settings.namespaces, every, reconciler.forget), name="resync"
             ),
+            asyncio.create_task(watching, name="watches"),
         ]
         log.info("watching %s", ", ".join(settings.namespaces) or "all namespaces")
         try:

@@ -1,26 +1,32 @@
-"""A namespace of its own for each test, on the API server that tests/cluster brings up."""
+"""A namespace of its own for each test, on the API server that tests/cluster brings up.
+
+With YTRAIN_API_KUBECONFIG another one is taken, whose nodes are simulated too.
+"""
 
 import asyncio
+import contextlib
+import os
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from kubernetes.aio import client
 from live import InNamespace, Namespace, connect
+from tests.cluster.api_tier import api_cluster
 
 CRD = Path("crds/ytrainjobs.ytrain.io.yaml")
 CLAIMS = ("models", "data", "work")
 
 
 @pytest.fixture(scope="session")
-def kubeconfig(api_cluster: Any) -> str:
+def kubeconfig() -> Iterator[str]:
     """The cluster's kubeconfig, with our CRD in the cluster."""
-    path = str(api_cluster.kubeconfig)
-    asyncio.run(_install_crd(path))
-    return path
+    with contextlib.ExitStack() as stack:
+        path = os.environ.get("YTRAIN_API_KUBECONFIG") or str(stack.enter_context(api_cluster(print)).kubeconfig)
+        asyncio.run(_install_crd(path))
+        yield path
 
 
 @pytest.fixture

@@ -149,10 +149,12 @@ class Namespace:
         )
 
     async def finish(self, exit_code: int = 0, message: str = "done", *, workers: int = 2) -> None:
-        """The launcher says how the job ended; it and its workers leave."""
-        await self.end_pod("bot-launcher", exit_code, message=json.dumps({"exitCode": exit_code, "message": message}))
+        """The launcher tells its workers how the job ended; they leave, then it leaves with its last word."""
+        if self.told is not None:
+            self.told = self.told.model_copy(update={"exit_code": exit_code})
         for index in range(workers):
             await self.end_pod(f"bot-worker-{index}", exit_code)
+        await self.end_pod("bot-launcher", exit_code, message=json.dumps({"exitCode": exit_code, "message": message}))
 
     @asynccontextmanager
     async def operator(self, api: Api | None = None, **settings: Any) -> AsyncIterator[asyncio.Task[None]]:
