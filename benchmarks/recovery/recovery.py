@@ -60,7 +60,7 @@ class Metrics:
 
 def job(folder: Path, model: Path) -> Path:
     settings = {
-        "optimization.epochs": 20_000, "optimization.schedule": "constant", "checkpoint.everySteps": 50,
+        "optimization.epochs": 200, "optimization.schedule": "constant", "checkpoint.everySteps": 50,
         "workers.deviceResource": "none", "workers.replicas": 2, "storage": {"claim": "work"}, "policy.restarts": 1000,
     }  # fmt: skip
     return write_job(folder, model, settings)
@@ -77,7 +77,7 @@ def main() -> None:
     kills = parser.parse_args().kills
     with tempfile.TemporaryDirectory(prefix="ytrain-recovery-") as name:
         folder = Path(name)
-        write_chats(folder / "chats.jsonl", 20)
+        write_chats(folder / "chats.jsonl", 2000)
         machines = Machines(folder)
         file = job(folder, make_model_folder(folder / "tiny"))
         try:

@@ -143,6 +143,16 @@ def test_a_new_step_renews_the_budget() -> None:
         assert workers.coordinator.running, step
 
 
+def test_steps_that_only_the_worker_of_the_dead_rank_has_told_are_a_gain() -> None:
+    workers = Workers().running()
+    workers.both("running", 1, progress=training(20))
+    workers.report(1, "ended", 1, ends=[end(2, -9)], progress=training(20))
+    workers.both()
+    workers.both("running", 2, progress=training(10))
+    workers.report(1, "ended", 2, ends=[end(2, -9)], progress=training(30))
+    assert [order.action for order in workers.both()] == ["run", "run"]
+
+
 def test_restarts_that_gain_nothing_come_slower() -> None:
     workers = Workers(restarts=5).running()
     waits = []

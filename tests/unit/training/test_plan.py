@@ -52,7 +52,7 @@ def test_the_union_of_windows_is_the_label_set(samples: list[tuple[int, int]], w
     counts = trained_labels(windows)
     assert set(counts) == every and set(counts.values()) == {2}
     assert all(1 <= step.labels <= window and len(step.rows) == 1 for step in steps)
-    assert len(steps) == windows.total_steps()
+    assert len(steps) == windows.total_steps
 
 
 @given(samples=SAMPLES, batch=st.integers(1, 200), after=st.integers(0, 20), window=st.none() | st.integers(1, 9))

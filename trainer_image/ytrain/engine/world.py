@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 T = TypeVar("T")
 
@@ -31,6 +32,7 @@ class World:
     size: int = 1
     _device: torch.device = field(default=torch.device("cpu"), init=False, repr=False)
     """Where what travels must lie."""
+    _store: Store | None = field(default=None, init=False, repr=False)
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> "World":
@@ -42,6 +44,11 @@ class World:
         """Whether this rank writes what all of them have in common."""
         return self.rank == 0
 
+    def listen(self) -> None:
+        """Let rank 0 listen at MASTER_ADDR and MASTER_PORT before anybody connects: who comes too early waits long."""
+        if self.size > 1 and self.leads and self._store is None:
+            self._store = self._meeting_place()
+
     def connect(self, device: torch.device) -> None:
         """Meet the other ranks at MASTER_ADDR and MASTER_PORT."""
         if self.size == 1 or dist.is_initialized():
@@ -50,11 +57,16 @@ class World:
         self._device = device if cuda else torch.device("cpu")
         dist.init_process_group(
             "nccl" if cuda else "gloo",
+            store=self._store or self._meeting_place(),
             timeout=NO_TIMEOUT,
             rank=self.rank,
             world_size=self.size,
             device_id=device if cuda else None,
         )
+
+    def _meeting_place(self) -> Store:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        return TCPStore(host, port, self.size, is_master=self.leads, timeout=NO_TIMEOUT, wait_for_workers=False)
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """This rank's part of the items: every item is one rank's."""

@@ -85,6 +85,8 @@ class Coordinator:
     _stacks: bool = False
     _current: RankProgress | None = None
     """Of rank 0 in this generation."""
+    _furthest: int = 0
+    """The last step that any rank has told, of any generation."""
     _reached: int = 0
     """Most steps that a generation before this one had done."""
     _failures: int = 0
@@ -214,6 +216,8 @@ class Coordinator:
         if beats != self._beats.get(report.index):
             self._beats[report.index] = beats
             self._moved_at = now
+        # The worker whose rank died is the first to tell how far all of them were.
+        self._furthest = max(self._furthest, *(rank.step for rank in report.progress), 0)
         if report.index == 0 and report.progress:
             self._current = self.progress = report.progress[0]
 
@@ -251,9 +255,8 @@ class Coordinator:
     def _end_generation(self, ending: Ending) -> None:
         """The generation is over; another one follows unless the failure is for good or the budget is spent."""
         self.failure = ending
-        reached = self._current.step if self._current else 0
-        if reached > self._reached:
-            self._reached, self._failures = reached, 0
+        if self._furthest > self._reached:
+            self._reached, self._failures = self._furthest, 0
         self._failures += 1
         if ending.permanent is not None:
             self._finish(ending.permanent, ending.message)

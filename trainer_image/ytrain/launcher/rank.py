@@ -110,7 +110,9 @@ def _train(task: RankTask, progress: ChannelProgress, stop: StopRequest) -> None
     from ytrain.methods.run import run_job
 
     torch.set_num_threads(task.threads)
-    options = task.placement.options(world=World.from_environment(), lock_seconds=LOCK_SECONDS)
+    world = World.from_environment()
+    world.listen()
+    options = task.placement.options(world=world, lock_seconds=LOCK_SECONDS)
     run_job(task.job_file, options, progress, stop)
 
 

@@ -83,7 +83,7 @@ def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset)
     """The steps of an sft job."""
     assert spec.sft is not None
     steps = plan(spec, dataset)
-    total, by_epochs = steps.total_steps(), replace(steps, max_steps=None).total_steps()
+    total, by_epochs = steps.total_steps, replace(steps, max_steps=None).total_steps
     first = next(iter(steps.steps()))
     lengths = [int(dataset.lengths[segment.sample]) for row in first.rows for segment in row]
     return Course(

@@ -91,7 +91,7 @@ class Loop:
         return self.position
 
     def _run(self) -> None:
-        total = self.plan.total_steps()
+        total = self.plan.total_steps
         saved, saved_at = self.position, time.monotonic()
         self.trainee.model.top.train()
         for step in self.plan.steps(after=self.position.step):

@@ -6,6 +6,7 @@ The plan depends on the data and the job alone. It is recomputed, not stored: st
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,9 @@ class Plan:
     window_tokens: int | None
     """With windows, a step trains on this many labels of one sample, and the batch settings say nothing."""
 
+    @cached_property
     def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
         if self.window_tokens is not None:
             steps = self.epochs * int((-(-self.label_counts // self.window_tokens)).sum())
         else:
@@ -71,7 +74,7 @@ class Plan:
 
     def steps(self, *, after: int = 0) -> Iterator[Step]:
         """The steps behind number `after`; passing over the ones before costs no data access."""
-        number, total = 0, self.total_steps()
+        number, total = 0, self.total_steps
         for epoch in range(self.epochs):
             for share_done, unit in self._epoch_units(epoch):
                 number += 1
