@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.cluster.fixtures import api_cluster, cluster  # noqa: F401  the fixtures of every test that wants a cluster
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

@@ -16,6 +16,6 @@ import (
 
 func main() {
 	// The order in which plugins see a request; a plugin that is not named here is unknown to the Corefile.
-	dnsserver.Directives = []string{"bind", "ready", "errors", "template", "kubernetes"}
+	dnsserver.Directives = []string{"bind", "ready", "errors", "kubernetes", "template"}
 	coremain.Run()
 }

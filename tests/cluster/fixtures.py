@@ -1,0 +1,65 @@
+"""pytest fixtures: the two tiers, each brought up once for a whole session, and a namespace for each test.
+
+With YTRAIN_E2E_KUBECONFIG both tiers are the cluster that it names. A two-node cluster that was up before the tests is
+used as it is and stays up.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.cluster import api_tier, state, two_nodes
+from tests.cluster.__main__ import say
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.waiting import wait_for
+
+
+def other_cluster() -> Kubectl | None:
+    """The cluster that the environment names."""
+    named = os.environ.get("YTRAIN_E2E_KUBECONFIG")
+    return Kubectl(Path(named)) if named else None
+
+
+@pytest.fixture(scope="session")
+def api_cluster() -> Iterator[Kubectl]:
+    """An API server with simulated nodes (`simulated.yaml` says how pods run and end), or another cluster."""
+    if (other := other_cluster()) is not None:
+        yield other
+        return
+    with api_tier.api_cluster(say) as kubectl:
+        yield kubectl
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Kubectl]:
+    """Two nodes that run containers, or another cluster."""
+    if (other := other_cluster()) is not None:
+        yield other
+        return
+    if os.geteuid() != 0:
+        pytest.skip("a cluster with nodes needs root, or YTRAIN_E2E_KUBECONFIG")
+    known = state.load()
+    was_up = known is not None and two_nodes.is_whole(known)
+    try:
+        yield Kubectl(two_nodes.up(say))
+    finally:
+        if not was_up:
+            two_nodes.down(say)
+
+
+@contextmanager
+def new_namespace(kubectl: Kubectl, pod_security: str = "restricted") -> Iterator[Kubectl]:
+    """A namespace that enforces a Pod Security level and is deleted at the end."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": pod_security}
+    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    within = Kubectl(kubectl.kubeconfig, name)
+    try:
+        # Pods are refused until the controllers have made the account.
+        wait_for(f"the service account of {name}", lambda: "default" in within("get", "serviceaccounts"))
+        yield within
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
