@@ -1,0 +1,105 @@
+"""The chart: what helm makes of it, that the operator understands its settings, that an API server takes it."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.cluster import programs
+
+from ytrain_operator.settings import Settings
+
+pytestmark = pytest.mark.api
+
+CHART = "helm/ytrain"
+ALL = (
+    "namespaces={a,b}", "replicas=1", "crds.keep=false", "imagePullSecrets={pull}", "jobs.queue=gpus",
+    "monitoring.serviceMonitor=true", "monitoring.prometheusRule=true", "monitoring.dashboard=true",
+)  # fmt: skip
+
+Helm = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def helm() -> Helm:
+    """helm, of the cluster's own build."""
+    programs.build(["helm"])
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [programs.path_of("helm"), *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+def rendered(helm: Helm, *values: str) -> list[dict[str, Any]]:
+    sets = [word for value in values for word in ("--set", value)]
+    done = helm("template", "ytrain", CHART, "--namespace", "ytrain-system", "--kube-version", "1.34.2", *sets)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def of_kind(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [document for document in documents if document["kind"] == kind]
+
+
+def settings_in(documents: list[dict[str, Any]]) -> Settings:
+    maps = (each for each in of_kind(documents, "ConfigMap") if "settings.yaml" in each["data"])
+    return Settings.model_validate(yaml.safe_load(next(maps)["data"]["settings.yaml"]))
+
+
+def test_lint(helm: Helm) -> None:
+    done = helm("lint", CHART, "--kube-version", "1.34.2")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_operator_understands_its_settings(helm: Helm) -> None:
+    default = settings_in(rendered(helm))
+    ours = Settings()
+    assert default.lifecycle == ours.lifecycle
+    assert default.namespace == ours.namespace
+    assert default.jobs.model_copy(update={"image": ours.jobs.image}) == ours.jobs
+    assert settings_in(rendered(helm, *ALL)).namespaces == ["a", "b"]
+
+
+def test_the_networks_of_jobs_admit_the_operators_pods(helm: Helm) -> None:
+    documents = rendered(helm)
+    (deployment,) = of_kind(documents, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert settings_in(documents).operator_pod_labels.items() <= labels.items()
+
+
+def test_namespaces_need_no_cluster_role(helm: Helm) -> None:
+    assert of_kind(rendered(helm), "ClusterRole")
+    documents = rendered(helm, *ALL)
+    assert not of_kind(documents, "ClusterRole")
+    assert not of_kind(documents, "ClusterRoleBinding")
+    assert {role["metadata"]["namespace"] for role in of_kind(documents, "Role")} == {"ytrain-system", "a", "b"}
+
+
+def test_the_crd_is_the_generated_one_and_stays(helm: Helm) -> None:
+    (crd,) = of_kind(rendered(helm), "CustomResourceDefinition")
+    assert crd["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    with Path("crds/ytrainjobs.ytrain.io.yaml").open() as file:
+        assert crd == yaml.safe_load(file)
+    assert not of_kind(rendered(helm, "crds.install=false"), "CustomResourceDefinition")
+
+
+@pytest.mark.parametrize("value", ["replica=3", "jobs.imgae=x", "monitoring.serviceMonitors=true", "replicas=0"])
+def test_unknown_and_wrong_values_are_refused(helm: Helm, value: str) -> None:
+    done = helm("template", "ytrain", CHART, "--kube-version", "1.34.2", "--set", value)
+    assert done.returncode != 0
+    assert value.partition("=")[0].rpartition(".")[2] in done.stderr
+
+
+def test_an_api_server_takes_it(helm: Helm, kubeconfig: str) -> None:
+    # In a namespace that is there already: a dry run makes none. The CRD is there too, by another manager.
+    done = helm(
+        "install", "ytrain", CHART, "--kubeconfig", kubeconfig, "--namespace", "default", "--dry-run=server",
+        "--set", "crds.install=false",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "kubectl get ytj -w" in done.stdout
