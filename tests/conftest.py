@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.cluster.fixtures import api_cluster, cluster  # noqa: F401  the fixtures of every test that wants a cluster
+from tests.cluster.fixtures import (  # noqa: F401  for every test that wants a cluster
+    api_cluster,
+    cluster,
+    found_up,
+    pytest_collection_modifyitems,
+)
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

@@ -34,20 +34,37 @@ def api_cluster() -> Iterator[Kubectl]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Kubectl]:
+def found_up() -> bool:
+    """Whether two nodes were up before the tests."""
+    known = state.load()
+    return known is not None and two_nodes.is_whole(known)
+
+
+@pytest.fixture(scope="session")
+def cluster(found_up: bool) -> Iterator[Kubectl]:
     """Two nodes that run containers, or another cluster."""
     if (other := other_cluster()) is not None:
         yield other
         return
     if os.geteuid() != 0:
         pytest.skip("a cluster with nodes needs root, or YTRAIN_E2E_KUBECONFIG")
-    known = state.load()
-    was_up = known is not None and two_nodes.is_whole(known)
     try:
         yield Kubectl(two_nodes.up(say))
     finally:
-        if not was_up:
+        if not found_up:
             two_nodes.down(say)
+
+
+LAST = ["api_cluster", "cluster", "cluster_to_take_down"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Tests without a cluster run first, while its programs are built; those that take it down run last."""
+
+    def turn(item: pytest.Function) -> int:
+        return max((1 + LAST.index(name) for name in item.fixturenames if name in LAST), default=0)
+
+    items.sort(key=turn)
 
 
 @contextmanager

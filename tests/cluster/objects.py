@@ -13,7 +13,7 @@ def bind(user: str, role: str) -> Object:
     return {
         "apiVersion": f"{RBAC}/v1",
         "kind": "ClusterRoleBinding",
-        "metadata": {"name": user},
+        "metadata": {"name": f"{user}-{role}"},
         "subjects": [{"apiGroup": RBAC, "kind": "User", "name": user}],
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
     }
@@ -53,6 +53,8 @@ ROLES = [
         ("discovery.k8s.io", ["endpointslices"], READ),
     ),
     bind("system:coredns", "system:coredns"),
+    role("ytrain:volumes", ("", ["nodes"], READ)),  # to learn the name of the node that the scheduler chose
+    bind("ytrain:volumes", "ytrain:volumes"),
     bind("ytrain:volumes", "system:persistent-volume-provisioner"),
 ]
 

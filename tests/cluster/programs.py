@@ -101,20 +101,28 @@ def build(names: Sequence[str], say: Callable[[str], None] = print) -> None:
     Builds of several processes wait for each other: two at once would compile the same packages twice. What one has
     built stays when it is interrupted.
     """
-    if not missing(names):
-        return
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another process that builds the cluster's programs")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in missing(names):
-            started = time.monotonic()
-            say(f"building {name}")
-            compile_program(BY_NAME[name], find_go(say))
-            say(f"built {name} in {time.monotonic() - started:.0f} s")
+        waited = False
+        while missing(names):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not waited:
+                    say("waiting for another process that builds the cluster's programs")
+                waited = True
+                time.sleep(0.5)  # not for the lock: the other may build more than is needed here
+            else:
+                build_missing(names, say)
+
+
+def build_missing(names: Sequence[str], say: Callable[[str], None]) -> None:
+    """Build what is missing, while nobody else does."""
+    for name in missing(names):
+        started = time.monotonic()
+        say(f"building {name}")
+        compile_program(BY_NAME[name], find_go(say))
+        say(f"built {name} in {time.monotonic() - started:.0f} s")
 
 
 def missing(names: Sequence[str]) -> list[str]:
