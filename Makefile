@@ -16,10 +16,11 @@ export HF_HUB_OFFLINE ?=
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help venv quickstart check format generate test bench image lock clean
+.PHONY: cluster-up cluster-down cluster-status cluster-load cluster-unplug cluster-plug cluster-build
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 venv: $(VENV)/ready ## install ytrain and its tools into .venv
 
@@ -85,6 +86,29 @@ bench: $(MODEL) .venv-bench/ready ## compare with TRL, measure windows and recov
 
 image: $(VENV)/ready ## build the trainer's and the operator's image into archives for containerd (docs/image.md)
 	$(BIN)/python -m tests.image $(TARGETS)
+
+CLUSTER := $(BIN)/python -m tests.cluster
+
+cluster-up: $(VENV)/ready ## bring up a two-node Kubernetes on this machine (root, Debian; docs/cluster.md)
+	@$(CLUSTER) up
+
+cluster-down: $(VENV)/ready ## take it down
+	@$(CLUSTER) down
+
+cluster-status: $(VENV)/ready ## say what of it runs
+	@$(CLUSTER) status
+
+cluster-load: $(VENV)/ready ## import an image into both nodes: IMAGE=archive.tar or a name that buildah, podman or docker knows
+	@$(CLUSTER) load $(or $(IMAGE),$(error say which: make cluster-load IMAGE=archive.tar))
+
+cluster-unplug: $(VENV)/ready ## cut a node's network cable: NODE=node-b
+	@$(CLUSTER) unplug $(or $(NODE),$(error say which: make cluster-unplug NODE=node-b))
+
+cluster-plug: $(VENV)/ready ## mend it: NODE=node-b
+	@$(CLUSTER) plug $(or $(NODE),$(error say which: make cluster-plug NODE=node-b))
+
+cluster-build: $(VENV)/ready ## build its programs into ~/.cache/ytrain/cluster (up does it too)
+	@$(CLUSTER) build
 
 lock: $(VENV)/ready ## pin the newest versions that fit pyproject.toml
 	$(UV) pip compile --quiet --no-header --no-annotate requirements/build.in -o requirements/build.txt --upgrade
