@@ -54,11 +54,12 @@ RUN --mount=type=bind,from=site,target=/tmp/site \
     echo "ytrain:x:1000:1000::/tmp:/usr/sbin/nologin" >> /etc/passwd
 # Whoever runs it: the root file system may be read-only and the user without a name; caches go to /tmp, an emptyDir.
 ENV HOME=/tmp USER=ytrain LOGNAME=ytrain PYTHONUNBUFFERED=1
+# Copied, not mounted: buildah does not look into mounts when it asks whether a step is done already.
+COPY --from=trainer-wheel /dist /opt/dist
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/tmp/tools \
-    --mount=type=bind,from=trainer-wheel,source=/dist,target=/tmp/dist \
     set -e; \
     /tmp/tools/bin/uv pip install --quiet --no-config --offline --no-cache --no-deps --compile-bytecode \
-      --python /opt/ytrain/bin/python /tmp/dist/*.whl; \
+      --python /opt/ytrain/bin/python /opt/dist/*.whl; \
     rm -f /opt/ytrain/bin/ytrain-operator
 LABEL org.opencontainers.image.title="ytrain trainer" \
       org.opencontainers.image.description="Fine-tunes language models: the pods of a YTrainJob" \
@@ -92,11 +93,11 @@ RUN --mount=type=bind,from=site,target=/tmp/site \
     echo "ytrain:x:1000:" >> /etc/group; \
     echo "ytrain:x:1000:1000::/tmp:/usr/sbin/nologin" >> /etc/passwd
 ENV HOME=/tmp USER=ytrain LOGNAME=ytrain PYTHONUNBUFFERED=1
+COPY --from=operator-wheel /dist /opt/dist
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/tmp/tools \
-    --mount=type=bind,from=operator-wheel,source=/dist,target=/tmp/dist \
     set -e; \
     /tmp/tools/bin/uv pip install --quiet --no-config --offline --no-cache --no-deps --compile-bytecode \
-      --python /opt/ytrain/bin/python /tmp/dist/*.whl; \
+      --python /opt/ytrain/bin/python /opt/dist/*.whl; \
     rm -f /opt/ytrain/bin/ytrain
 LABEL org.opencontainers.image.title="ytrain operator" \
       org.opencontainers.image.description="Runs YTrainJobs on Kubernetes" \

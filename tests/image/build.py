@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.image import base, layout, site
+from tests.image import base, site
 from tests.image.builders import Builder, Recipe, find_builder, output, run, succeeds
 from tests.image.content import content_key
 
@@ -66,11 +66,6 @@ class Image:
     def short_name(self) -> str:
         """For a pod's `image`, or an operator's settings."""
         return f"{self.repository}:{self.tag}"
-
-    @property
-    def layout(self) -> Path:
-        """Where a builder with `push` left its layers; `layout.py` makes smaller archives from it."""
-        return self.archive.parent / "layout"
 
 
 def image_of(target: str, settings: Settings) -> Image:
@@ -128,12 +123,8 @@ def _build(image: Image, builder: Builder, settings: Settings) -> None:
 
 def _export(image: Image, builder: Builder) -> None:
     unfinished = image.archive.with_suffix(".tmp")
-    if builder.push is not None:
-        run(builder.push(image.name, f"{image.layout}:{image.short_name}"), quiet=True)
-        with unfinished.open("wb") as out:
-            layout.write_archive(image.layout, image.short_name, image.name, out)
-    elif builder.save is not None:
-        run(builder.save(image.name, unfinished), quiet=True)
+    unfinished.unlink(missing_ok=True)  # of a build that was killed; buildah does not write over it
+    run(builder.save(image.name, unfinished), quiet=True)
     unfinished.rename(image.archive)
 
 
@@ -142,13 +133,10 @@ def _remove_older(image: Image, builder: Builder) -> None:
     for path in image.archive.parent.glob(f"{image.target}-*.tar"):
         if path != image.archive:
             path.unlink()
-    repository = f"{REGISTRY}/{image.repository}"
-    for name in output(builder.tags(repository)).split():
-        if name.startswith(f"{repository}:") and name != image.name:
+    ours = (f"{image.repository}:", f"{REGISTRY}/{image.repository}:")  # docker leaves its own registry out
+    for name in output(builder.tags).split():
+        if name.startswith(ours) and name not in (image.name, image.short_name):
             succeeds(builder.remove(name))  # one that a container uses stays
-    if builder.push is not None:
-        ours = f"{image.repository}:"
-        layout.keep_only(image.layout, lambda name: name == image.short_name or not name.startswith(ours))
 
 
 def _wheel_names(target: str, settings: Settings) -> list[str]:

@@ -1,5 +1,6 @@
 """The trainer's image as a cluster runs it: a user without a name, a read-only root, no network, no compiler."""
 
+import json
 import re
 import signal
 import subprocess
@@ -10,8 +11,7 @@ from typing import Any
 import pytest
 from run_folders import read_lines, write_job
 from tests.conftest import write_chats
-from tests.image import layout
-from tests.image.build import Image, Settings, build, ensure_stored
+from tests.image.build import ROOT, Image, Settings, build, ensure_stored
 from tests.image.builders import BUILDAH, find_builder
 from tests.image.container import Containers, mounted
 
@@ -52,7 +52,8 @@ def image(settings: Settings) -> Image:
 
 @pytest.fixture(scope="module")
 def config(image: Image) -> dict[str, Any]:
-    return dict(layout.config_of(image.layout, image.short_name))
+    said = subprocess.run(["buildah", "inspect", "--type", "image", image.name], capture_output=True, check=True).stdout
+    return dict(json.loads(said)["OCIv1"])
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,7 @@ def work(tmp_path: Path, model_folder: Path) -> Path:
     work.mkdir()
     write_chats(work / "chats.jsonl", 20)
     subprocess.run(["cp", "-r", str(model_folder), str(work / "model")], check=True)
+    subprocess.run(["chmod", "-R", "a+rX", str(work)], check=True)  # safetensors writes files for their owner only
     work.chmod(0o777)
     return work
 
@@ -99,6 +101,14 @@ def test_deepspeed_compiles_nothing(containers: Containers, work: Path, stage: i
     ended = containers.run("run", job(work, deepspeed=block), "--workdir", "/tmp/work/run", work=work)
     assert ended.code == 0, ended.output
     assert len(read_lines(work / "run/metrics.jsonl")) == 10
+
+
+def test_the_code_inside_is_this_trees(containers: Containers) -> None:
+    (packages,) = containers.root.glob("opt/ytrain/lib/python3.*/site-packages")
+    for folder in (ROOT / "trainer_image/ytrain", ROOT / "crds/ytrain_api"):
+        for path in folder.rglob("*.py"):
+            inside = packages / path.relative_to(folder.parent)
+            assert inside.read_bytes() == path.read_bytes(), path
 
 
 def test_the_root_is_read_only_and_the_user_nobody(containers: Containers) -> None:
