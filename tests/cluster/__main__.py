@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from tests.cluster import api_tier, programs, state, two_nodes
+from tests.cluster import api_tier, operations, programs, state, teardown, two_nodes
 from tests.cluster.failures import ClusterError
 
 
@@ -36,20 +36,20 @@ def run(arguments: argparse.Namespace) -> int:
         case "up":
             print(f"export KUBECONFIG={two_nodes.up(say)}")
         case "down":
-            two_nodes.down(say)
+            teardown.down(say)
         case "status":
-            return 0 if two_nodes.status(say) else 1
+            return 0 if operations.status(say) else 1
         case "kubeconfig":
-            two_nodes.require_up(state.FOLDER)
+            operations.require_up(state.FOLDER)
             print(two_nodes.kubeconfig_of())
         case "build":
             programs.build([program.name for program in programs.PROGRAMS], say)
         case "api":
             api_tier.serve(say)
         case "load":
-            two_nodes.load(arguments.image, say)
+            operations.load(arguments.image, say)
         case "unplug" | "plug":
-            two_nodes.set_plugged(arguments.node, arguments.command == "plug", say)
+            operations.set_plugged(arguments.node, arguments.command == "plug", say)
     return 0
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.cluster import api_tier, state, two_nodes
+from tests.cluster import api_tier, state, teardown, two_nodes
 from tests.cluster.__main__ import say
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
@@ -52,7 +52,7 @@ def cluster(found_up: bool) -> Iterator[Kubectl]:
         yield Kubectl(two_nodes.up(say))
     finally:
         if not found_up:
-            two_nodes.down(say)
+            teardown.down(say)
 
 
 LAST = ["api_cluster", "cluster", "cluster_to_take_down"]

@@ -37,6 +37,10 @@ class ProcessId:
         """End it at once and wait until it is gone."""
         if self.alive:
             os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it is gone."""
         wait_for(f"process {self.pid} to end", lambda: not self.alive, seconds=30, every=0.02)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cluster import two_nodes
+from tests.cluster import operations, two_nodes
 from tests.cluster.fixtures import new_namespace
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.oci_archive import PROBE, write_archive
@@ -16,7 +16,7 @@ def with_probe(cluster: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Ku
     if cluster.kubeconfig != two_nodes.kubeconfig_of():
         pytest.skip("another cluster is used: these are tests of our own")
     archive: Path = write_archive(tmp_path_factory.mktemp("image") / "probe.tar", PROBE, "probe")
-    two_nodes.load(str(archive), print)
+    operations.load(str(archive), print)
     return cluster
 
 

@@ -1,7 +1,7 @@
 """A node whose network cable is cut, and mended."""
 
 import pytest
-from tests.cluster import two_nodes
+from tests.cluster import operations
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
 from tests.cluster.workloads import deployment, probe_spec
@@ -19,10 +19,10 @@ def test_pods_of_an_unplugged_node_are_replaced_and_end_once_it_is_plugged_in(ku
         pods = [pod for pod in kubectl.get("pods")["items"] if pod["metadata"]["uid"] != first["metadata"]["uid"]]
         return any(pod["spec"].get("nodeName") != node and pod["status"]["phase"] == "Running" for pod in pods)
 
-    two_nodes.set_plugged(node, False, print)
+    operations.set_plugged(node, False, print)
     try:
         wait_for("a replacement on the other node", replaced, seconds=60)
         assert "deletionTimestamp" in kubectl.get("pod", first["metadata"]["name"])["metadata"]
     finally:
-        two_nodes.set_plugged(node, True, print)
+        operations.set_plugged(node, True, print)
     kubectl("wait", "--for=delete", f"pod/{first['metadata']['name']}", "--timeout=60s")

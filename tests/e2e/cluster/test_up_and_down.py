@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cluster import cgroups, network, state, two_nodes
+from tests.cluster import cgroups, network, state, teardown, two_nodes
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.nodes import CGROUPS
 
@@ -23,7 +23,7 @@ def cluster_to_take_down(cluster: Kubectl, found_up: bool) -> Iterator[Kubectl]:
     if found_up or cluster.kubeconfig != two_nodes.kubeconfig_of():
         pytest.skip("this would take down a cluster that was up before the tests")
     yield cluster
-    two_nodes.down(print)
+    teardown.down(print)
 
 
 def command(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -36,19 +36,20 @@ def command(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 
 def traces() -> dict[str, list[str]]:
     """What a cluster makes on the host."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return {
         "processes": sorted(
             line for line in map(command_line, Path("/proc").iterdir()) if any(o in line for o in OURS)
         ),
-        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+        "mounts": [line for line in mounts if any(ours in line for ours in (str(state.FOLDER), *PRIVATE_TO_NODES))],
         "links": sorted(path.name for path in Path("/sys/class/net").iterdir()),
         "cgroups": [str(root) for root in cgroups.hierarchies() if (root / CGROUPS).exists()],
         "packet filter": subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout.split(
             "\n"
         ),
         "routes": subprocess.run(["ip", "route"], capture_output=True, text=True, check=True).stdout.split("\n"),
-        "folders": [f"{top}: {os.listdir(top) if Path(top).exists() else 'none'}" for top in PRIVATE_TO_NODES],
-        "kernel settings": [Path("/proc/sys", name).read_text() for name in two_nodes.KERNEL_SETTINGS],
+        "folders": [f"{top}: {sorted(p.name for p in Path(top).glob('*'))}" for top in PRIVATE_TO_NODES],
+        "kernel settings": [Path("/proc/sys", name).read_text() for name in teardown.KERNEL_SETTINGS],
         "state": sorted(path.name for path in state.FOLDER.iterdir() if path.name not in ("logs", "lock")),
     }
 
@@ -77,20 +78,20 @@ def test_a_second_cluster_is_refused(cluster_to_take_down: Kubectl, tmp_path: Pa
 
 
 def test_down_leaves_nothing_and_may_be_repeated(cluster_to_take_down: Kubectl) -> None:
-    two_nodes.down(print)
+    teardown.down(print)
     before = traces()
     two_nodes.up(print)
     assert network.HOST_LINK in traces()["links"]
-    two_nodes.down(print)
+    teardown.down(print)
     assert traces() == before
     said: list[str] = []
-    two_nodes.down(said.append)
+    teardown.down(said.append)
     assert said == ["no cluster is up"]
 
 
 @pytest.mark.parametrize("moment", ["starting the control plane", "waiting for the nodes"])
 def test_down_cleans_up_after_an_up_that_was_killed(cluster_to_take_down: Kubectl, moment: str) -> None:
-    two_nodes.down(print)
+    teardown.down(print)
     before = traces()
     killed = command("up")
     assert killed.stderr is not None
@@ -98,5 +99,5 @@ def test_down_cleans_up_after_an_up_that_was_killed(cluster_to_take_down: Kubect
     killed.kill()
     killed.communicate()
     assert traces()["processes"] != before["processes"]
-    two_nodes.down(print)
+    teardown.down(print)
     assert traces() == before
