@@ -11,8 +11,8 @@ from ytrain_operator.work_queue import WorkQueue
 Ask = Callable[[str, str], Awaitable[LauncherStatus | None]]
 """Asks the launcher at an address, with its job's token."""
 
-FRESH_SECONDS = 1.0
-"""An answer this young is as good as another one."""
+PAUSE_SECONDS = 1.0
+"""Between two questions to a launcher, unless something happened."""
 
 
 class LauncherAnswers:
@@ -33,13 +33,14 @@ class LauncherAnswers:
             fresh: wait for the new answer, because something happened that it may explain.
         """
         asked, answer = self._answers.get(launcher.uid, (float("-inf"), None))
-        if _now() - asked < FRESH_SECONDS:
-            return answer
         question = self._asking.get(launcher.uid)
-        if question is None:
+        if fresh and question is not None:
+            await asyncio.wait([question])  # it may have been asked before what happened
+            question = None
+        if question is None and (fresh or _now() - asked >= PAUSE_SECONDS):
             question = asyncio.create_task(self._put(key, launcher, token))
             self._asking[launcher.uid] = question
-        if fresh:
+        if fresh and question is not None:
             await asyncio.wait([question])
             return self._answers[launcher.uid][1]
         return answer

@@ -123,6 +123,15 @@ class Observed:
         )
 
     @property
+    def concluding(self) -> bool:
+        """Whether the launcher knows how the job ended and waits for its agents to hear of it; its last word is near.
+
+        Workers that end now leave, they do not fail.
+        """
+        told = self.launcher_status
+        return self.launcher is not None and self.launcher.running and told is not None and told.exit_code is not None
+
+    @property
     def last_word(self) -> LastWord | None:
         """What the launcher left when it decided how the job ended."""
         ended = self.launcher.ended if self.launcher else None

@@ -120,10 +120,10 @@ class Reconciler:
         again_after = plan.again_after
         if plan.status is not None:
             status = with_problem(plan.status, observed, problem) if problem else plan.status
-            for event in plan.events:
-                await self._tell(observed, event_manifest(observed, event))
             if status != observed.status:
                 await self._write(raw, _dumped(status), raw.get("status", {}))
+            for event in plan.events:  # after the status that they follow from: they are told once, or not at all
+                await self._tell(observed, event_manifest(observed, event))
         for deletion in plan.delete:
             await self._delete(observed, deletion)
         if plan.delete_job:

@@ -23,9 +23,9 @@ class Plan:
 
     apply: tuple[Manifest, ...] = ()
     """Children to be as they are here."""
-    events: tuple[Event, ...] = ()
     status: Status | None = None
     """None: as it is."""
+    events: tuple[Event, ...] = ()
     delete: tuple[Deletion, ...] = ()
     delete_job: bool = False
     again_after: float | None = None

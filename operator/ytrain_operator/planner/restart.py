@@ -16,12 +16,6 @@ PERMANENT = (2, 3, 4)
 """Exit codes of failures that come back: a wrong job, wrong data, training that cannot go on."""
 
 
-def concluding(observed: Observed) -> bool:
-    """Whether the launcher knows how the job ended and waits for its agents to hear of it: its last word comes soon."""
-    launcher, told = observed.launcher, observed.launcher_status
-    return launcher is not None and launcher.running and told is not None and told.exit_code is not None
-
-
 def failed_pods(observed: Observed) -> tuple[Pod, ...]:
     """Pods that ended by a fault of their own, and not because somebody stopped them or took their node."""
     return tuple(
@@ -42,7 +36,7 @@ def counted(observed: Observed) -> PodFailures | None:
     """
     before = observed.status.pod_failures or PodFailures()
     latest = from_text(before.latest_at)
-    if concluding(observed):
+    if observed.concluding:
         return observed.status.pod_failures
     times = [_when(pod) for pod in failed_pods(observed)]
     new = [time for time in times if latest is None or time > latest]
@@ -68,7 +62,7 @@ def deletions(observed: Observed) -> tuple[Deletion, ...]:
     goes, and starts again from the checkpoint: another launcher would be told to stop by those that still are.
     A worker that ended well stays: should the launcher be lost now, it is what tells that the job is done.
     """
-    if concluding(observed):
+    if observed.concluding:
         return ()
     stopped = observed.last_word is not None
     return tuple(

@@ -6,7 +6,7 @@ from ytrain_api.errors import Preempted
 from ytrain_api.status import Failure, PodFailures
 from ytrain_operator.observed import Observed, Pod
 from ytrain_operator.planner.deadline import overdue
-from ytrain_operator.planner.restart import PERMANENT, concluding, failed_pods
+from ytrain_operator.planner.restart import PERMANENT, failed_pods
 from ytrain_operator.status.failure import explain_launcher, explain_pod, explain_wait
 
 
@@ -43,7 +43,7 @@ def _by_launcher(observed: Observed) -> Verdict | None:
 
 
 def _by_workers(observed: Observed, failures: PodFailures | None) -> Verdict | None:
-    if concluding(observed) or observed.last_word is not None:
+    if observed.concluding or observed.last_word is not None:
         return None
     ended = [pod for pod in observed.workers if pod.ended is not None]
     # An agent ends with 0 only when a launcher has told it that the whole job is done.

@@ -16,7 +16,7 @@ class Event:
     message: str
 
 
-_WAITS = ("PodsStarting", "PodsRunning", "Queued", "Suspended", "Stopping", "Succeeded")
+_WAITS = ("PodsStarting", "PodsRunning", "Queued", "Suspended", "Stopping", "Ending", "Succeeded")
 """Reasons of Ready that need nobody's attention."""
 
 

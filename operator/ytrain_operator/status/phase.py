@@ -15,6 +15,8 @@ def phase(observed: Observed) -> Phase:
     before = observed.status.phase
     if observed.job.spec.suspend:
         return "Saving" if observed.own else "Suspended"
+    if observed.concluding and before is not None:
+        return before
     if sum(pod.running for pod in observed.workers) < observed.job.spec.workers.replicas:
         return "Pending"
     launcher = observed.launcher

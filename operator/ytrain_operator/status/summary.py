@@ -113,6 +113,8 @@ def _ready(observed: Observed, is_now: str) -> tuple[bool, str, str]:
         return True, "Suspended", f"suspend is true and no pod runs; {_restorable(observed)}"
     if observed.job.spec.suspend:
         return True, "Stopping", "suspend is true: the workers save and end"
+    if observed.concluding:
+        return True, "Ending", "the launcher knows how the job ended, and the workers leave"
     wait = waiting(observed)
     if wait is not None:
         return False, wait.reason, wait.text

@@ -44,6 +44,20 @@ def test_from_creation_to_the_model() -> None:
     assert cluster.events == ["Normal Pending", "Normal Starting", "Normal Running", "Normal Succeeded"]
 
 
+@pytest.mark.parametrize("code", [0, 5])
+def test_workers_that_leave_at_the_end_are_not_missing(code: int) -> None:
+    cluster = SmallCluster().trained()
+    cluster.tell(step=10, exitCode=code)
+    cluster.end_pod("bot-worker-0", code)
+    cluster.settle()
+    assert cluster.phase == "Running"
+    assert cluster.condition("Ready").status == "True"
+    assert len(cluster.made) == 3
+    finish(cluster, json.dumps({"exitCode": code, "message": "so"}), code)
+    cluster.settle()
+    assert cluster.phase == ("Failed" if code else "Succeeded")
+
+
 def test_a_finished_job_never_starts_again() -> None:
     cluster = SmallCluster({"policy": {"keepPods": "all"}}).trained()
     finish(cluster)
