@@ -1,7 +1,7 @@
 """pytest fixtures: the two tiers, each brought up once for a whole session, and a namespace for each test.
 
-With YTRAIN_E2E_KUBECONFIG both tiers are the cluster that it names. A two-node cluster that was up before the tests is
-used as it is and stays up.
+YTRAIN_E2E_KUBECONFIG names another cluster to use in place of the two nodes; the simulated ones are always our own, since
+only they play pods by rule. A two-node cluster that was up before the tests is used as it is and stays up.
 """
 
 import os
@@ -25,10 +25,7 @@ def other_cluster() -> Kubectl | None:
 
 @pytest.fixture(scope="session")
 def api_cluster() -> Iterator[Kubectl]:
-    """An API server with simulated nodes (`simulated.yaml` says how pods run and end), or another cluster."""
-    if (other := other_cluster()) is not None:
-        yield other
-        return
+    """An API server with simulated nodes; `simulated.yaml` says how pods run and end."""
     with api_tier.api_cluster(say) as kubectl:
         yield kubectl
 

