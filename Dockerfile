@@ -50,6 +50,7 @@ RUN --mount=type=bind,from=site,target=/tmp/site \
     /tmp/tools/bin/uv venv --quiet --no-config --python "$(command -v python3)" /opt/ytrain; \
     /tmp/tools/bin/uv pip install --quiet --no-cache --compile-bytecode --find-links /tmp/wheels \
       --python /opt/ytrain/bin/python -r /opt/requirements.txt; \
+    rm -f /tmp/uv-*.lock; \
     echo "ytrain:x:1000:" >> /etc/group; \
     echo "ytrain:x:1000:1000::/tmp:/usr/sbin/nologin" >> /etc/passwd
 # Whoever runs it: the root file system may be read-only and the user without a name; caches go to /tmp, an emptyDir.
@@ -90,6 +91,7 @@ RUN --mount=type=bind,from=site,target=/tmp/site \
     /tmp/tools/bin/uv venv --quiet --no-config --python "$(command -v python3)" /opt/ytrain; \
     /tmp/tools/bin/uv pip install --quiet --no-cache --compile-bytecode \
       --python /opt/ytrain/bin/python -r /opt/requirements.txt; \
+    rm -f /tmp/uv-*.lock; \
     echo "ytrain:x:1000:" >> /etc/group; \
     echo "ytrain:x:1000:1000::/tmp:/usr/sbin/nologin" >> /etc/passwd
 ENV HOME=/tmp USER=ytrain LOGNAME=ytrain PYTHONUNBUFFERED=1
