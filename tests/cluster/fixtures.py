@@ -1,7 +1,7 @@
 """pytest fixtures: the two tiers, each brought up once for a whole session, and a namespace for each test.
 
-YTRAIN_E2E_KUBECONFIG names another cluster to use in place of the two nodes; the simulated ones are always our own, since
-only they play pods by rule. A two-node cluster that was up before the tests is used as it is and stays up.
+YTRAIN_E2E_KUBECONFIG names another cluster to use in place of the two nodes; the simulated ones are always our own,
+since only they play pods by rule. A two-node cluster that was up before the tests is used as it is and stays up.
 """
 
 import os
