@@ -20,8 +20,9 @@ from tests.faults.test_ranks import assert_as_undisturbed, weights
 
 pytestmark = pytest.mark.faults
 
-LONG = {"optimization__epochs": 400, "checkpoint__everySteps": 40}
-STORM_KILLS = 5
+STORM_KILLS = int(os.environ.get("YTRAIN_STORM_KILLS", "5"))
+"""Each comes once the job has saved again."""
+LONG = {"optimization__epochs": 80 * STORM_KILLS, "checkpoint__everySteps": 40}
 
 
 @pytest.fixture(scope="session")

@@ -68,12 +68,13 @@ def worker(
     """Run one worker of a job: this machine's ranks, as the launcher orders. It gets the job from the launcher."""
     token = read_token(token_file)
     claims = parse_claims(claim or [])
-    from ytrain.launcher.rank import Placement
     from ytrain.launcher.serve import serve_worker
+    from ytrain.methods.options import RunOptions
     from ytrain.report import open_progress
+    from ytrain.training.run_folder import RunFolder
 
-    placement = Placement(
-        workdir=workdir,
+    options = RunOptions(
+        folder=RunFolder(workdir),
         base_dir=base_dir.resolve(),
         claims=claims,
         device=device,
@@ -88,7 +89,7 @@ def worker(
             index=index,
             slots=devices,
             address=address,
-            placement=placement,
+            options=options,
             progress=progress,
         )
     finally:

@@ -12,7 +12,7 @@ from ytrain_api import JobFile, load_job
 from ytrain_api.errors import Preempted, SpecError
 
 if TYPE_CHECKING:
-    from ytrain.launcher.rank import Placement
+    from ytrain.methods.options import RunOptions
     from ytrain.report import Progress
 
 
@@ -50,11 +50,12 @@ def run(
     claims = parse_claims(claim or [])
     console.print(f"[bold]{escape(job_file.job.metadata.name)}[/]: preparing")
     # After the job file is checked: what follows takes seconds to import.
-    from ytrain.launcher.rank import Placement
+    from ytrain.methods.options import RunOptions
     from ytrain.report import open_progress, print_summary
+    from ytrain.training.run_folder import RunFolder
 
-    placement = Placement(
-        workdir=(workdir or Path("runs") / job_file.job.metadata.name),
+    options = RunOptions(
+        folder=RunFolder(workdir or Path("runs") / job_file.job.metadata.name),
         base_dir=file.resolve().parent,
         claims=claims,
         device=device,
@@ -66,23 +67,23 @@ def run(
         if processes > 1:
             from ytrain.launcher.serve import run_here
 
-            run_here(job_file, placement, processes, progress)
+            run_here(job_file, options, processes, progress)
         else:
-            _run_alone(job_file, placement, progress)
+            _run_alone(job_file, options, progress)
     except Preempted as preempted:
-        saved = f"{preempted}; the checkpoint is in {placement.workdir / 'checkpoints'}. Run the same command to go on"
+        saved = f"{preempted}; the checkpoint is in {options.folder.checkpoints}. Run the same command to go on"
         raise Preempted(saved) from None
     finally:
         progress.close()
-    print_summary(placement.workdir, console)
+    print_summary(options.folder.path, console)
 
 
-def _run_alone(job_file: JobFile, placement: "Placement", progress: "Progress") -> None:
+def _run_alone(job_file: JobFile, options: "RunOptions", progress: "Progress") -> None:
     from ytrain.methods.run import run_job
     from ytrain.training.stop import stop_on_signals
 
     with stop_on_signals(progress.note) as stop:
-        run_job(job_file, placement.options(), progress, stop)
+        run_job(job_file, options, progress, stop)
 
 
 def parse_claims(claims: list[str]) -> dict[str, Path]:

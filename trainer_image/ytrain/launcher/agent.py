@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ytrain.launcher.coordinator import PREEMPTED, Refused
-from ytrain.launcher.rank import Placement, RankTask
+from ytrain.launcher.rank import RankTask
 from ytrain.launcher.ranks import RankProcess, warm, write_stacks
-from ytrain.training.run_folder import RunFolder
+from ytrain.methods.options import RunOptions
 from ytrain_api import JobFile
 from ytrain_api.errors import SpecError
 from ytrain_api.protocol import Order, Ranks, Report
@@ -49,7 +49,7 @@ class Worker:
     index: int
     slots: int
     address: str
-    placement: Placement
+    options: RunOptions
 
 
 class Agent:
@@ -173,7 +173,7 @@ class Agent:
         self._generation = generation
         self._signalled = False
         threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, len(os.sched_getaffinity(0)) // worker.slots)
-        folder = RunFolder(worker.placement.workdir).stacks
+        folder = worker.options.folder.stacks
         folder.mkdir(parents=True, exist_ok=True)
         interface = _interface(worker.address)
         self._processes = []
@@ -191,7 +191,7 @@ class Agent:
             }
             task = RankTask(
                 job_file=worker.job_file,
-                placement=worker.placement,
+                options=worker.options,
                 environment=environment,
                 threads=threads,
                 stacks=folder / f"rank-{number}.txt",

@@ -18,18 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ytrain.engine.process import prepare_process
 from ytrain.launcher.failures import LOST_PEER
-from ytrain.training.run_folder import Resume, RunFolder
+from ytrain.methods.options import RunOptions
 from ytrain.training.stop import StopRequest, stop_on_signals
 from ytrain_api import JobFile
 from ytrain_api.errors import YTrainError
-
-if TYPE_CHECKING:
-    from ytrain.engine.device import DeviceName
-    from ytrain.methods.options import RunOptions
 
 AGENT_GONE = 1
 LOCK_SECONDS = 30.0
@@ -37,40 +33,11 @@ LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where a machine keeps things, and how its ranks compute; nothing here changes the result."""
-
-    workdir: Path
-    base_dir: Path
-    """Folder that relative sources begin at."""
-    claims: Mapping[str, Path]
-    device: DeviceName
-    resume: Resume
-    cache: Path
-    """Folder of tokenised data."""
-
-    def options(self, **more: Any) -> RunOptions:
-        """The options of `run_job`; `more` as there."""
-        # Not at the top: it loads torch, which a launcher does without.
-        from ytrain.methods.options import RunOptions
-
-        return RunOptions(
-            folder=RunFolder(self.workdir),
-            base_dir=self.base_dir,
-            claims=self.claims,
-            device=self.device,
-            resume=self.resume,
-            cache=self.cache,
-            **more,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class RankTask:
     """What a rank's process is given."""
 
     job_file: JobFile
-    placement: Placement
+    options: RunOptions
     environment: Mapping[str, str]
     """RANK, WORLD_SIZE and the like."""
     threads: int
@@ -112,8 +79,7 @@ def _train(task: RankTask, progress: ChannelProgress, stop: StopRequest) -> None
     torch.set_num_threads(task.threads)
     world = World.from_environment()
     world.listen()
-    options = task.placement.options(world=world, lock_seconds=LOCK_SECONDS)
-    run_job(task.job_file, options, progress, stop)
+    run_job(task.job_file, task.options, progress, stop, world, lock_seconds=LOCK_SECONDS)
 
 
 def _told(error: BaseException) -> tuple[int, dict[str, Any]]:

@@ -21,8 +21,8 @@ from ytrain.launcher.agent import Agent, Worker
 from ytrain.launcher.client import LauncherClient
 from ytrain.launcher.coordinator import Coordinator, Outcome, Rules
 from ytrain.launcher.desk import Desk
-from ytrain.launcher.rank import Placement
 from ytrain.launcher.server import application
+from ytrain.methods.options import RunOptions
 from ytrain.report.live import Progress
 from ytrain.training.failure import record_failure
 from ytrain.training.run_folder import RunFolder
@@ -62,20 +62,20 @@ def identity(job_file: JobFile) -> str:
     return job_file.job.metadata.uid or config_digest(job_file.job)
 
 
-def run_here(job_file: JobFile, placement: Placement, processes: int, progress: Progress) -> None:
+def run_here(job_file: JobFile, options: RunOptions, processes: int, progress: Progress) -> None:
     """Train with several ranks on this machine, and start them again when they fail.
 
     Raises:
         YTrainError: as `run_job` does.
     """
     ranks.warm_up()
-    outcome = asyncio.run(_run_here(job_file, placement, processes, progress))
-    _conclude(outcome, job_file, placement.workdir)
+    outcome = asyncio.run(_run_here(job_file, options, processes, progress))
+    _conclude(outcome, job_file, options.folder.path)
 
 
-async def _run_here(job_file: JobFile, placement: Placement, processes: int, progress: Progress) -> Outcome:
+async def _run_here(job_file: JobFile, options: RunOptions, processes: int, progress: Progress) -> Outcome:
     desk = Desk(_coordinator(rules(job_file, 1)), progress.note)
-    worker = _worker(job_file, placement, index=0, slots=processes, address="127.0.0.1")
+    worker = _worker(job_file, options, index=0, slots=processes, address="127.0.0.1")
     agent = Agent(worker, desk, heard=Listener(progress, several=processes > 1), tell=progress.note)
     _on_signals(agent.stop, progress.note)
     served = asyncio.create_task(agent.run())
@@ -145,7 +145,7 @@ def serve_worker(
     index: int,
     slots: int | None,
     address: str | None,
-    placement: Placement,
+    options: RunOptions,
     progress: Progress,
 ) -> None:
     """Run this machine's ranks as the launcher at `url` orders, until the job is over.
@@ -154,19 +154,17 @@ def serve_worker(
         YTrainError: how the job ended, if it is not done.
     """
     ranks.warm_up()
-    exit_code = asyncio.run(_serve_worker(url, token, index, slots, address, placement, progress))
+    exit_code = asyncio.run(_serve_worker(url, token, index, slots, address, options, progress))
     _raise(Outcome(exit_code, "the job is over; the launcher's log and result.json tell how it ended"))
 
 
 async def _serve_worker(
-    url: str, token: str, index: int, slots: int | None, address: str | None, placement: Placement, progress: Progress
+    url: str, token: str, index: int, slots: int | None, address: str | None, options: RunOptions, progress: Progress
 ) -> int:
     async with LauncherClient(url, token) as client:
         job_file = await _fetched(client.job, progress)
         here = address or _address_towards(url)
-        worker = _worker(
-            job_file, placement, index=index, slots=slots or job_file.job.spec.workers.devices, address=here
-        )
+        worker = _worker(job_file, options, index=index, slots=slots or job_file.job.spec.workers.devices, address=here)
         agent = Agent(worker, client, heard=Listener(progress, several=True), tell=progress.note)
         _on_signals(agent.stop, progress.note)
         return await agent.run()
@@ -208,14 +206,14 @@ def _coordinator(job_rules: Rules) -> Coordinator:
     return Coordinator(job_rules, now=time.monotonic())
 
 
-def _worker(job_file: JobFile, placement: Placement, *, index: int, slots: int, address: str) -> Worker:
+def _worker(job_file: JobFile, options: RunOptions, *, index: int, slots: int, address: str) -> Worker:
     return Worker(
         job=identity(job_file),
         job_file=job_file,
         index=index,
         slots=slots,
         address=address,
-        placement=placement,
+        options=options,
     )
 
 

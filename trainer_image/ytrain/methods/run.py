@@ -1,5 +1,6 @@
 """The life of a run around its method: the work folder, the job's place in it, and a record of how it ended."""
 
+from ytrain.engine.world import World
 from ytrain.methods.availability import check_available
 from ytrain.methods.inputs import apply_secrets
 from ytrain.methods.options import RunOptions
@@ -14,8 +15,20 @@ from ytrain_api import JobFile, YTrainJob, config_digest, dump_job
 from ytrain_api.errors import YTrainError
 
 
-def run_job(job_file: JobFile, options: RunOptions, progress: Progress, stop: StopRequest) -> None:
+def run_job(
+    job_file: JobFile,
+    options: RunOptions,
+    progress: Progress,
+    stop: StopRequest,
+    world: World | None = None,
+    *,
+    lock_seconds: float = 0.0,
+) -> None:
     """Run a job to its end; called again after a stop it goes on, called again after the end it does nothing.
+
+    Args:
+        world: the ranks that train together; every one of them calls this.
+        lock_seconds: how long the run folder may be held by another process, such as a rank that is just being ended.
 
     Raises:
         YTrainError: one of its kinds; the run folder records it.
@@ -23,11 +36,12 @@ def run_job(job_file: JobFile, options: RunOptions, progress: Progress, stop: St
     check_available(job_file.job)
     apply_secrets(job_file)
     folder, config = options.folder, config_digest(job_file.job)
-    if not options.world.leads:
+    world = world or World()
+    if not world.leads:
         if not folder.finished(config):
-            train(job_file, options, config, progress, stop)
+            train(job_file, options, config, progress, stop, world)
         return
-    with folder.claimed(wait_seconds=options.lock_seconds):
+    with folder.claimed(wait_seconds=lock_seconds):
         folder.check(_identity(job_file.job), options.resume)
         if folder.finished(config):
             output = read_json(folder.result)["output"]["path"]
@@ -37,7 +51,7 @@ def run_job(job_file: JobFile, options: RunOptions, progress: Progress, stop: St
         when_full = f"{folder.path} cannot hold more. Free space, then run the same command to go on"
         try:
             with full_disk_told(when_full):
-                write_json(folder.result, train(job_file, options, config, progress, stop))
+                write_json(folder.result, train(job_file, options, config, progress, stop, world))
                 write_report(folder.path)
         except YTrainError as error:
             record_failure(folder, job_file, error)

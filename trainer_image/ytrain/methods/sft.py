@@ -36,7 +36,9 @@ from ytrain_api.errors import DataError, SpecError
 from ytrain_api.job import Spec
 
 
-def train(job_file: JobFile, options: RunOptions, config: str, progress: Progress, stop: StopRequest) -> dict[str, Any]:
+def train(
+    job_file: JobFile, options: RunOptions, config: str, progress: Progress, stop: StopRequest, world: World
+) -> dict[str, Any]:
     """Run an sft job to its end; returns what result.json records.
 
     Args:
@@ -48,7 +50,7 @@ def train(job_file: JobFile, options: RunOptions, config: str, progress: Progres
         TrainingError: training cannot go on.
         Preempted: `stop` asked for it; a checkpoint was saved.
     """
-    spec, folder, world, watch = job_file.job.spec, options.folder, options.world, Stopwatch(progress)
+    spec, folder, watch = job_file.job.spec, options.folder, Stopwatch(progress)
     output = (
         OutputFolder(spec, config, default=folder.output, base_dir=options.base_dir, claims=options.claims, run=folder)
         if world.leads
@@ -74,7 +76,7 @@ def train(job_file: JobFile, options: RunOptions, config: str, progress: Progres
         _check_same_data(inputs, world)
     moves = engine(spec, models.current, world)
     evaluator = Evaluator(spec, inputs, models.current, models.start, moves, folder, world)
-    loop = _loop(spec, inputs, models, moves, evaluator, options, progress, stop)
+    loop = _loop(spec, inputs, models, moves, evaluator, folder, world, progress, stop)
     with watch.phase("evaluating", "evaluating before training"):
         evaluator.before()
     with watch.phase("training", "training"):
@@ -129,12 +131,13 @@ def _loop(
     models: Models,
     moves: Engine,
     evaluator: Evaluator,
-    options: RunOptions,
+    folder: RunFolder,
+    world: World,
     progress: Progress,
     stop: StopRequest,
 ) -> Loop:
     """The training loop, at the newest usable checkpoint or at the start."""
-    optimization, folder, world = spec.optimization, options.folder, options.world
+    optimization = spec.optimization
     assert spec.sft is not None
     peak = peak_learning_rate(spec, models.current.module.config.get_text_config().hidden_size)
     if optimization.learning_rate is None:
