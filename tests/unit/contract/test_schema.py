@@ -87,10 +87,10 @@ def test_defaults_are_valid_and_nothing_is_pruned_from_them() -> None:
         assert "pattern" not in node or re.search(node["pattern"], default), path
         assert node.get("minimum", -math.inf) <= (default if node["type"] in ("integer", "number") else 0), path
         if isinstance(default, dict):
-            assert default == {}, path
-            filled = with_defaults(node, {})
-            assert set(node.get("required", [])) <= set(filled), path
-            assert list(check_rules(node, filled)) == [], path
+            # As it stands, for the API server tries the rules before it fills anything in.
+            assert default == with_defaults(node, {}), path
+            assert set(node.get("required", [])) <= set(default), path
+            assert list(check_rules(node, default)) == [], path
 
 
 def test_every_field_is_explained() -> None:
@@ -101,7 +101,7 @@ def test_every_field_is_explained() -> None:
         text = node["description"]
         assert text.endswith(".") and len(text) >= 7, path
         default = node.get("default")
-        assert default in (None, {}, []) or "Default: " in text, path
+        assert default in (None, []) or isinstance(default, dict) or "Default: " in text, path
 
 
 def test_optional_spec_fields_say_what_their_absence_means() -> None:
