@@ -118,6 +118,12 @@ def test_run_folder_holds_what_the_design_says(full: Finished) -> None:
     assert not [path for path in full.run.rglob("*") if "partial" in path.name]
 
 
+def test_whoever_may_read_the_output_folder_may_read_its_files(full: Finished) -> None:
+    expected = (full.run / "output").stat().st_mode & 0o666
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (full.run / "output").iterdir()}
+    assert set(modes.values()) == {expected}, modes
+
+
 def test_every_step_has_a_line_of_numbers(full: Finished) -> None:
     lines = read_lines(full.run / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, 17))

@@ -38,6 +38,7 @@ def staged(folder: Path, *, when_full: str = "Free space, then run the same comm
         try:
             stage.mkdir()
             yield stage
+            _readable_as(stage)
             sync(stage)
             if folder.is_dir():
                 folder.rmdir()  # an empty one: rename does not replace folders on every system
@@ -87,6 +88,14 @@ def file_digest(path: Path) -> str:
         while block := file.read(2**22):
             state.update(block)
     return state.hexdigest()
+
+
+def _readable_as(folder: Path) -> None:
+    """Give a folder's files the readers that the folder has: safetensors lets their owner alone read them."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def _sync_path(path: Path) -> None:
