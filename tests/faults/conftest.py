@@ -135,9 +135,9 @@ class Machines:
         """`ytrain run --processes`."""
         return self.start("run", job, "--workdir", run or self.run, "--processes", str(processes))
 
-    def launcher(self, job: Path, **options: Any) -> Process:
+    def launcher(self, job: Path, *more: str | Path, **options: Any) -> Process:
         arguments = ["--token-file", self.token, "--listen", f"127.0.0.1:{self.port}", "--workdir", self.run]
-        return self.start("launcher", job, *arguments, **options)
+        return self.start("launcher", job, *arguments, *more, **options)
 
     def worker(self, index: int, *more: str | Path, token: Path | None = None, **options: Any) -> Process:
         url = f"http://127.0.0.1:{self.port}"

@@ -144,6 +144,23 @@ def test_a_worker_that_is_stopped_stops_the_job_and_one_that_replaces_it_goes_on
     machines.launcher(alone).expect(0, "this job is done already")
 
 
+def test_a_mounted_config_map_reaches_the_workers(machines: Machines, model_folder: Path) -> None:
+    """As the kubelet mounts it: keys are links into a folder that is exchanged as a whole."""
+    mounted = machines.folder / "mounted"
+    (mounted / "..1").mkdir(parents=True)
+    write_chats(mounted / "..1/train.jsonl", 20)
+    (mounted / "..data").symlink_to("..1")
+    (mounted / "train.jsonl").symlink_to("..data/train.jsonl")
+    file = job(
+        machines, model_folder, data__train=[{"source": "configmap://chats/train.jsonl"}], optimization__epochs=1
+    )
+    machines.launcher(file, "--config-map", "chats").expect(2, "--config-map chats: write it as NAME=DIR")
+    parties = machines.launcher(file, "--config-map", f"chats={mounted}"), machines.worker(0)
+    for party in parties:
+        party.expect(0)
+    assert steps_written(machines.run) == 5
+
+
 def test_who_is_turned_away(machines: Machines, model_folder: Path) -> None:
     """A wrong token, an index too high, one that is taken, another job; and what is no request at all."""
     file = job(machines, model_folder, workers=2)

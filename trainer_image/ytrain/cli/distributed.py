@@ -1,5 +1,6 @@
 """`ytrain launcher` and `ytrain worker`: one job on several machines, without SSH."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,9 +32,17 @@ def launcher(
             help="Folder of the run, if it is here too: a job that is done is not run again.", show_default=False
         ),
     ] = None,
+    config_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIR", help="A mounted ConfigMap: one file for each key. Workers get it from the launcher."
+        ),
+    ] = None,
 ) -> None:
     """Coordinate workers on other machines. Ctrl-C has them save and stop; SIGTERM ends the launcher alone."""
     job_file = load_job(file)
+    mounted = {name: read_keys(folder) for name, folder in parse_claims(config_map or [], "--config-map").items()}
+    job_file = replace(job_file, config_maps={**job_file.config_maps, **mounted})
     token = read_token(token_file)
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit():
@@ -46,6 +55,11 @@ def launcher(
         serve_launcher(job_file, host=host, port=int(port), token=token, workdir=workdir, progress=progress)
     finally:
         progress.close()
+
+
+def read_keys(folder: Path) -> dict[str, bytes]:
+    """Keys and values of a mounted ConfigMap, whose own `..data` is none of them."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name[:2] != ".."}
 
 
 def worker(

@@ -86,8 +86,8 @@ def _run_alone(job_file: JobFile, options: "RunOptions", progress: "Progress") -
         run_job(job_file, options, progress, stop)
 
 
-def parse_claims(claims: list[str]) -> dict[str, Path]:
-    """`NAME=DIR` options as a table.
+def parse_claims(claims: list[str], option: str = "--claim") -> dict[str, Path]:
+    """`NAME=DIR` options as a table; `option` is what they are called in messages.
 
     Raises:
         SpecError: not of this form, or no such folder.
@@ -96,9 +96,9 @@ def parse_claims(claims: list[str]) -> dict[str, Path]:
     for text in claims:
         name, separator, folder = text.partition("=")
         if not separator or not name or not folder:
-            raise SpecError(f"--claim {text}: write it as NAME=DIR, such as --claim models=./models")
+            raise SpecError(f"{option} {text}: write it as NAME=DIR, such as {option} models=./models")
         if not Path(folder).is_dir():
-            raise SpecError(f"--claim {text}: {folder} is not a folder; make it, or name another")
+            raise SpecError(f"{option} {text}: {folder} is not a folder; make it, or name another")
         table[name] = Path(folder)
     return table
 

@@ -4,7 +4,6 @@ What a job's ranks print and tell arrives here and goes to the display.
 """
 
 import asyncio
-import json
 import signal
 import socket
 import time
@@ -22,6 +21,7 @@ from ytrain.launcher.client import LauncherClient
 from ytrain.launcher.coordinator import Coordinator, Outcome, Rules
 from ytrain.launcher.desk import Desk
 from ytrain.launcher.server import application
+from ytrain.launcher.status import fitted, launcher_status
 from ytrain.methods.options import RunOptions
 from ytrain.report.live import Progress
 from ytrain.training.failure import record_failure
@@ -35,6 +35,7 @@ from ytrain_api.errors import (
     TransientError,
     YTrainError,
 )
+from ytrain_api.protocol import LastWord, LauncherStatus
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """Kubernetes shows what lies here as the container's last word."""
@@ -101,15 +102,23 @@ def serve_launcher(
     """
     if workdir is not None and RunFolder(workdir).finished(config_digest(job_file.job)):
         progress.note(f"{workdir}: this job is done already")
+        _leave(LastWord(exit_code=0, message="this job is done already"))
         return
-    outcome = asyncio.run(_serve_launcher(job_file, host, port, token, progress))
-    with suppress(OSError):
-        if TERMINATION_LOG.is_file():
-            TERMINATION_LOG.write_text(json.dumps({"exitCode": outcome.exit_code, "message": outcome.message[:3000]}))
+    outcome, status = asyncio.run(_serve_launcher(job_file, host, port, token, progress))
+    _leave(LastWord(exit_code=outcome.exit_code, message=outcome.message, status=status))
     _conclude(outcome, job_file, workdir)
 
 
-async def _serve_launcher(job_file: JobFile, host: str, port: int, token: str, progress: Progress) -> Outcome:
+def _leave(word: LastWord) -> None:
+    """Write the termination message, where there is a place for it."""
+    with suppress(OSError):
+        if TERMINATION_LOG.is_file():
+            TERMINATION_LOG.write_bytes(fitted(word))
+
+
+async def _serve_launcher(
+    job_file: JobFile, host: str, port: int, token: str, progress: Progress
+) -> tuple[Outcome, LauncherStatus]:
     desk = Desk(_coordinator(rules(job_file, job_file.job.spec.workers.replicas)), progress.note)
     runner = web.AppRunner(application(desk, job_file, token), access_log=None)
     await runner.setup()
@@ -131,7 +140,7 @@ async def _serve_launcher(job_file: JobFile, host: str, port: int, token: str, p
         if not ended.done():
             raise TransientError("the launcher was ended; the ranks go on, start it again to watch over them")
         await desk.all_left(within=LEAVE_SECONDS)
-        return ended.result()
+        return ended.result(), launcher_status(desk.coordinator, job_file.job.metadata.name)
     finally:
         for task in (ended, left):
             task.cancel()

@@ -10,8 +10,13 @@ from prometheus_client.registry import Collector
 
 from ytrain.launcher.coordinator import PREEMPTED, Coordinator
 from ytrain.report.series import duration
-from ytrain_api.protocol import LauncherStatus, RankProgress
+from ytrain_api.protocol import LastWord, LauncherStatus, RankProgress
 from ytrain_api.status import Failure, Progress, WorkerCount
+
+TERMINATION_BYTES = 4096
+"""What Kubernetes keeps of a container's termination message."""
+MESSAGE_CHARACTERS = 600
+"""Of any script: a character takes up to six bytes in JSON."""
 
 
 def launcher_status(coordinator: Coordinator, job: str) -> LauncherStatus:
@@ -28,6 +33,7 @@ def launcher_status(coordinator: Coordinator, job: str) -> LauncherStatus:
         {
             "job": job,
             "state": state,
+            "activity": coordinator.progress.activity if coordinator.progress else "",
             "message": message,
             "generation": coordinator.generation,
             "restarts": coordinator.restarts,
@@ -37,6 +43,28 @@ def launcher_status(coordinator: Coordinator, job: str) -> LauncherStatus:
             "exit_code": outcome.exit_code if outcome else None,
         }
     )
+
+
+def fitted(word: LastWord) -> bytes:
+    """The last word as JSON that Kubernetes shows whole: what is longest and least needed goes first."""
+    without_failure = word.status and word.status.model_copy(update={"failure": None})
+    for shorter in (
+        word,
+        _without_lines(word),
+        word.model_copy(update={"status": without_failure}),
+        LastWord(exit_code=word.exit_code, message=word.message[:MESSAGE_CHARACTERS]),
+    ):
+        text = shorter.model_dump_json(by_alias=True, exclude_none=True).encode()
+        if len(text) <= TERMINATION_BYTES:
+            break
+    return text
+
+
+def _without_lines(word: LastWord) -> LastWord:
+    if word.status is None or word.status.failure is None:
+        return word
+    failure = word.status.failure.model_copy(update={"last_lines": []})
+    return word.model_copy(update={"status": word.status.model_copy(update={"failure": failure})})
 
 
 def _progress(latest: RankProgress | None) -> Progress | None:
