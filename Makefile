@@ -70,7 +70,7 @@ generate: $(VENV)/ready ## write the CRD and the reference from the models
 	$(BIN)/python -m ytrain_api.crd helm/ytrain/files/ytrainjobs.ytrain.io.yaml
 	$(BIN)/python -m ytrain_api.reference
 
-test: cluster-build-started check $(MODEL) $(PLAY)/data ## every check and every test
+test: builds-started check $(MODEL) $(PLAY)/data ## every check and every test
 	@command -v ip >/dev/null || apt-get install -y iproute2 || echo "no ip command: the test of two network namespaces is skipped"
 	$(BIN)/pytest
 
@@ -107,10 +107,10 @@ cluster-unplug: $(VENV)/ready ## cut a node's network cable: NODE=node-b
 cluster-plug: $(VENV)/ready ## mend it: NODE=node-b
 	@$(CLUSTER) plug $(or $(NODE),$(error say which: make cluster-plug NODE=node-b))
 
-# Beside the checks and the tests that need no cluster; those that need one wait for it, and build what it has not.
-.PHONY: cluster-build-started
-cluster-build-started: $(VENV)/ready
-	@nice -n 10 $(CLUSTER) build >$(VENV)/cluster-build.log 2>&1 </dev/null &
+# Beside the checks and the tests that need neither; those that do wait for it, and build what it has not.
+.PHONY: builds-started
+builds-started: $(VENV)/ready
+	@{ nice -n 10 $(CLUSTER) build; nice -n 10 $(BIN)/python -m tests.image trainer; } >$(VENV)/builds.log 2>&1 </dev/null &
 
 cluster-build: $(VENV)/ready ## build its programs into ~/.cache/ytrain/cluster (up does it too)
 	@$(CLUSTER) build

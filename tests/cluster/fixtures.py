@@ -52,11 +52,11 @@ def cluster(found_up: bool) -> Iterator[Kubectl]:
             teardown.down(say)
 
 
-LAST = ["api_cluster", "cluster", "cluster_to_take_down"]
+LAST = ["api_cluster", "image", "cluster", "cluster_to_take_down"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Tests without a cluster run first, while its programs are built; those that take it down run last."""
+    """Tests without cluster and image run first, while these are built; those that take a cluster down run last."""
 
     def turn(item: pytest.Function) -> int:
         return max((1 + LAST.index(name) for name in item.fixturenames if name in LAST), default=0)
