@@ -52,7 +52,8 @@ def cluster(found_up: bool) -> Iterator[Kubectl]:
             teardown.down(say)
 
 
-LAST = ["api_cluster", "image", "cluster", "cluster_to_take_down"]
+# By what a test waits for, in the order in which that is made.
+LAST = ["helm", "api_cluster", "image", "cluster", "cluster_to_take_down"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
