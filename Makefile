@@ -110,7 +110,7 @@ cluster-plug: $(VENV)/ready ## mend it: NODE=node-b
 # Beside the checks and the tests that need neither; those that do wait for it, and build what it has not.
 .PHONY: builds-started
 builds-started: $(VENV)/ready
-	@{ nice -n 10 $(CLUSTER) build; nice -n 10 $(BIN)/python -m tests.image; } >$(VENV)/builds.log 2>&1 </dev/null &
+	@{ nice -n 10 $(CLUSTER) build; nice -n 10 $(BIN)/python -m tests.image trainer; } >$(VENV)/builds.log 2>&1 </dev/null &
 
 cluster-build: $(VENV)/ready ## build its programs into ~/.cache/ytrain/cluster (up does it too)
 	@$(CLUSTER) build

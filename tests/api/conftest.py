@@ -1,32 +1,25 @@
-"""A namespace of its own for each test, on the API server that tests/cluster brings up.
-
-With YTRAIN_API_KUBECONFIG another one is taken, whose nodes are simulated too.
-"""
+"""A namespace of its own for each test, on the API server with simulated nodes that tests/cluster brings up."""
 
 import asyncio
-import contextlib
-import os
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from kubernetes.aio import client
 from live import InNamespace, Namespace, connect
-from tests.cluster.api_tier import api_cluster
+from tests.cluster.kubectl import Kubectl
 
 CRD = Path("crds/ytrainjobs.ytrain.io.yaml")
 CLAIMS = ("models", "data", "work")
 
 
 @pytest.fixture(scope="session")
-def kubeconfig() -> Iterator[str]:
+def kubeconfig(api_cluster: Kubectl) -> str:
     """The cluster's kubeconfig, with our CRD in the cluster."""
-    with contextlib.ExitStack() as stack:
-        path = os.environ.get("YTRAIN_API_KUBECONFIG") or str(stack.enter_context(api_cluster(print)).kubeconfig)
-        asyncio.run(_install_crd(path))
-        yield path
+    asyncio.run(_install_crd(str(api_cluster.kubeconfig)))
+    return str(api_cluster.kubeconfig)
 
 
 @pytest.fixture
