@@ -22,6 +22,10 @@ REPLICAS_ANNOTATION = "ytrain.io/replicas"
 """`workers.replicas` when the pod was made."""
 CONTAINER = "trainer"
 """Name of the container that launchers and workers run in."""
+OF_A_LAUNCHER = (0, 2, 3, 4)
+"""Exit codes with which workers leave when their launcher says that the job is done, or has failed for good."""
+LAST_WORD_SECONDS = 60.0
+"""How long after such a worker a launcher that does not answer may take to end: it waits for all workers to leave."""
 
 _ROLES: Mapping[str | None, Role] = {"launcher": "launcher", "worker": "worker"}
 
@@ -126,10 +130,17 @@ class Observed:
     def concluding(self) -> bool:
         """Whether the launcher knows how the job ended and waits for its agents to hear of it; its last word is near.
 
-        Workers that end now leave, they do not fail.
+        Workers that end now leave, they do not fail. A launcher that does not answer may be just about to end: then
+        the codes of its workers tell.
         """
-        told = self.launcher_status
-        return self.launcher is not None and self.launcher.running and told is not None and told.exit_code is not None
+        if self.launcher is None or not self.launcher.running:
+            return False
+        if self.launcher_status is not None:
+            return self.launcher_status.exit_code is not None
+        left = [pod.ended for pod in self.workers if pod.ended is not None and pod.ended.exit_code in OF_A_LAUNCHER]
+        return any(
+            ended.at is not None and (self.now - ended.at).total_seconds() < LAST_WORD_SECONDS for ended in left
+        )
 
     @property
     def last_word(self) -> LastWord | None:

@@ -25,7 +25,6 @@ def failed_pods(observed: Observed) -> tuple[Pod, ...]:
         and pod.ended.exit_code not in (0, Preempted.exit_code)
         and not pod.deleting
         and pod.node_lost is None
-        and not (pod.role == "launcher" and observed.last_word is not None)
     )
 
 
@@ -36,7 +35,7 @@ def counted(observed: Observed) -> PodFailures | None:
     """
     before = observed.status.pod_failures or PodFailures()
     latest = from_text(before.latest_at)
-    if observed.concluding:
+    if observed.concluding or observed.last_word is not None:
         return observed.status.pod_failures
     times = [_when(pod) for pod in failed_pods(observed)]
     new = [time for time in times if latest is None or time > latest]

@@ -58,6 +58,32 @@ def test_workers_that_leave_at_the_end_are_not_missing(code: int) -> None:
     assert cluster.phase == ("Failed" if code else "Succeeded")
 
 
+def test_why_it_failed_is_the_launchers_to_say() -> None:
+    cluster = SmallCluster().trained()
+    cluster.launcher_status = None
+    cluster.end_pod("bot-worker-1", 2, message="the job is over")
+    cluster.settle()
+    assert cluster.phase == "Running"
+    assert len(cluster.made) == 3
+    finish(cluster, json.dumps({"exitCode": 2, "message": "rank 0: model.source is no folder"}), 2)
+    cluster.settle()
+    assert cluster.phase == "Failed"
+    assert cluster.status["failure"]["message"] == "rank 0: model.source is no folder"
+    assert "podFailures" not in cluster.status
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_worker_that_ended_by_itself_is_believed(answers: bool) -> None:
+    cluster = SmallCluster().trained()
+    if not answers:
+        cluster.launcher_status = None
+    cluster.end_pod("bot-worker-1", 2, message="the launcher refuses the token")
+    cluster.pass_time(0 if answers else 61)
+    cluster.settle()
+    assert cluster.phase == "Failed"
+    assert "refuses the token" in cluster.status["failure"]["message"]
+
+
 def test_a_finished_job_never_starts_again() -> None:
     cluster = SmallCluster({"policy": {"keepPods": "all"}}).trained()
     finish(cluster)
@@ -261,6 +287,7 @@ class TestPodsThatEnd:
         cluster = SmallCluster()
         cluster.settle()
         cluster.start_pods()
+        cluster.tell("Waiting")
         cluster.end_pod("bot-worker-0", 2, message="--claim models=/claims/models: is not a folder")
         cluster.settle()
         assert cluster.phase == "Failed"

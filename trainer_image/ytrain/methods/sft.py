@@ -60,7 +60,7 @@ def train(
         claims=options.claims,
         config_maps=job_file.config_maps,
         base_dir=options.base_dir,
-        scratch=folder.path / ".inputs" / str(world.rank),
+        scratch=folder.inputs / str(world.rank),
     )
     with watch.phase("tokenising", "reading and tokenising the data"):
         inputs = load_inputs(job_file, sources, cache=options.cache, skipped=folder.skipped if world.leads else None)

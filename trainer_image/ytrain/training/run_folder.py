@@ -11,7 +11,9 @@ from typing import Any, Literal, TextIO
 from ytrain_api.errors import SpecError, TransientError
 
 Resume = Literal["auto", "never"]
-LOCK, IDENTITY, STACKS = ".lock", ".identity", "stacks"
+LOCK, IDENTITY, STACKS, INPUTS = ".lock", ".identity", "stacks", ".inputs"
+BEFORE_RANK_0 = (LOCK, STACKS, INPUTS)
+"""What other ranks and agents put here, perhaps before rank 0 has looked whether the folder is free."""
 
 
 class RunFolder:
@@ -27,6 +29,8 @@ class RunFolder:
         self.result = path / "result.json"
         self.stacks = path / STACKS
         """Where hanging ranks stood."""
+        self.inputs = path / INPUTS
+        """Sources that are no files by themselves, such as ConfigMaps; a folder for each rank."""
 
     @contextmanager
     def claimed(self, *, wait_seconds: float = 0.0) -> Iterator[None]:
@@ -61,7 +65,7 @@ class RunFolder:
         Raises:
             SpecError: files that are no run, another job's run, or this job's run with `--resume never`.
         """
-        there = [path.name for path in self.path.iterdir() if path.name not in (LOCK, STACKS)]
+        there = [path.name for path in self.path.iterdir() if path.name not in BEFORE_RANK_0]
         if there and not (self.path / IDENTITY).is_file():
             raise SpecError(f"{self.path}: is not empty and holds no run; name another folder with --workdir")
         if not self.begun():
@@ -78,8 +82,8 @@ class RunFolder:
         """Say which job's run this is; a run that begins takes over no measurement of one before it."""
         if not self.begun():
             self.evaluation.unlink(missing_ok=True)
+        (self.path / IDENTITY).write_text(identity)  # first: with anything else and without it, the folder is no run's
         self.job.write_text(job_text)
-        (self.path / IDENTITY).write_text(identity)
 
     def begun(self) -> bool:
         """Whether there is a checkpoint to go on from."""

@@ -1,0 +1,32 @@
+"""Who may use a work folder, and what may lie in it before it is asked."""
+
+from pathlib import Path
+
+import pytest
+
+from ytrain.training.run_folder import RunFolder
+from ytrain_api.errors import SpecError
+
+pytestmark = pytest.mark.unit
+
+
+def test_other_ranks_may_be_faster_than_rank_0(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.stacks.mkdir()
+    (folder.inputs / "1/chats").mkdir(parents=True)
+    with folder.claimed():
+        folder.check("mine", "auto")
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(SpecError, match="is not empty and holds no run"):
+        RunFolder(tmp_path).check("mine", "auto")
+
+
+def test_killed_while_it_said_whose_run_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+    monkeypatch.setattr(folder, "job", tmp_path / "missing/job.yaml")  # the second of the two writes fails
+    with pytest.raises(FileNotFoundError):
+        folder.open("mine", "kind: YTrainJob")
+    RunFolder(tmp_path).check("mine", "auto")
