@@ -28,7 +28,8 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 model = AutoPeftModelForCausalLM.from_pretrained("/ytrain/output/sums", dtype=torch.float32)
 tokenizer = AutoTokenizer.from_pretrained("/ytrain/output/sums")
-chat = [{"role": "user", "content": "State the final answer to the following arithmetic problem: 4 + 3 =\\nReply with the number only."}]
+question = "State the final answer to the following arithmetic problem: 4 + 3 =\\nReply with the number only."
+chat = [{"role": "user", "content": question}]
 prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 for model_name, switch in (("before", model.disable_adapter), ("after", torch.no_grad)):
     with switch():
