@@ -8,7 +8,7 @@ from typing import Any
 
 from ytrain_operator.manifests.ownership import Manifest, metadata
 from ytrain_operator.manifests.template import merged
-from ytrain_operator.manifests.volumes import Mount
+from ytrain_operator.manifests.volumes import Mount, volumes
 from ytrain_operator.observed import CONTAINER, JOB_LABEL, REPLICAS_ANNOTATION, ROLE_LABEL, Observed, Role
 from ytrain_operator.settings import Settings
 
@@ -70,7 +70,7 @@ def pod(
                 if settings.jobs.image_pull_secrets
                 else {}
             ),
-            "volumes": [mount.volume for mount in mounts],
+            "volumes": volumes(mounts),
             "containers": [
                 {
                     "name": CONTAINER,

@@ -191,3 +191,14 @@ def test_workers_go_to_different_nodes_unless_the_job_says_otherwise() -> None:
     cluster.settle()
     (apart,) = cluster.pods["bot-worker-0"]["spec"]["topologySpreadConstraints"]
     assert (apart["maxSkew"], apart["whenUnsatisfiable"]) == (1, "DoNotSchedule")
+
+
+def test_a_claim_for_everything_is_one_volume() -> None:
+    same = {"output": {"target": "pvc://models/out"}, "storage": {"claim": "models"}}
+    for name in ("bot-worker-0", "bot-launcher"):
+        pod = children(same)[name]["spec"]
+        claims = [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+        assert len(claims) == len({volume["persistentVolumeClaim"]["claimName"] for volume in claims})
+        (volume,) = (each["name"] for each in claims if each["persistentVolumeClaim"]["claimName"] == "models")
+        paths = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == volume}
+        assert paths == ({"/claims/models", "/work"} if name == "bot-worker-0" else {"/work"})
