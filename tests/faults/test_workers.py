@@ -168,6 +168,7 @@ def test_what_the_run_found_is_told_and_survives_the_launcher(machines: Machines
         "data__validation": [{"source": source}],
     }
     file = job(machines, model_folder, workers=2, optimization__epochs=100, **measured)
+    machines.launcher(file, "--spent", "1000").expect(2, "--spent 1000: write it as JSON with seconds of productive")
     launcher, workers = machines.launcher(file, "--spent", '{"lost": 1000}'), [machines.worker(0), machines.worker(1)]
     first: dict[str, Any] = {}
     wait_until(lambda: first.update(told(machines)) or "evaluation" in first, lambda: workers[0].output)
