@@ -76,7 +76,8 @@ def train(
     with watch.phase("connecting", "meeting the other ranks"):
         world.connect(device)
         _check_same_data(inputs, world)
-    moves = engine(spec, models.current, world)
+    with watch.phase("preparing", "setting up the optimizer"):  # with DeepSpeed it takes seconds
+        moves = engine(spec, models.current, world)
     evaluator = Evaluator(spec, inputs, models.current, models.start, moves, folder, world, progress)
     loop = _loop(spec, inputs, models, moves, evaluator, folder, world, progress, stop)
     with watch.phase("evaluating", "evaluating before training"):
@@ -95,7 +96,10 @@ def train(
         return {}
     if written["verified"]["changeFromBase"] == 0.0:
         progress.note("the adapter gives the base model's logits: it learned nothing, or was never applied")
-    estimate = estimated_bytes(spec, load_config(inputs.model.path), inputs.train.dataset, compute_dtype=dtype)
+    config_read = load_config(inputs.model.path)
+    estimate = estimated_bytes(
+        spec, config_read, inputs.train.dataset, device=device, compute_dtype=dtype, ranks=world.size
+    )
     return result | {
         "ranks": world.size,
         "output": written,
