@@ -55,6 +55,22 @@ def test_a_killed_rank_changes_nothing(machines: Machines, model_folder: Path, u
     assert weights(machines.run) == weights(undisturbed)
 
 
+def test_killed_between_the_output_and_the_record_of_its_end(
+    machines: Machines, model_folder: Path, undisturbed: Path
+) -> None:
+    """The output is there, result.json is not: it is not written twice."""
+    output = machines.run / "output/model.safetensors"
+    here = machines.here(job(machines, model_folder), 2).until(output.is_file)
+    os.kill(here.ranks()[0], signal.SIGKILL)
+    assert not (machines.run / "result.json").exists(), "killed too late"
+    written = output.stat()
+    here.expect(0, "rank 0 was ended by SIGKILL", "going on from step-000200", "done, 200 steps")
+    assert (output.stat().st_ino, output.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert json.loads((machines.run / "result.json").read_text())["state"] == "Succeeded"
+    assert course(machines.run) == course(undisturbed)
+    assert weights(machines.run) == weights(undisturbed)
+
+
 def test_a_stop_is_saved(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
     file = job(machines, model_folder)
     here = machines.here(file, 2).until(lambda: steps_written(machines.run) >= 45)

@@ -68,8 +68,8 @@ class Check:
     duration: Duration | None = None
 
 
-def check(job_file: JobFile, options: RunOptions, device: torch.device) -> Check:
-    """Check a job for `device`; what is wrong becomes a finding, nothing is raised."""
+def check(job_file: JobFile, options: RunOptions, device: torch.device, processes: int = 1) -> Check:
+    """Check a job for `processes` ranks on `device`; what is wrong becomes a finding, nothing is raised."""
     result, spec = Check(), job_file.job.spec
     result.findings.attempt(lambda: check_available(job_file.job))
     if spec.output.target is not None:  # the work folder is chosen when the job is run
@@ -99,7 +99,7 @@ def check(job_file: JobFile, options: RunOptions, device: torch.device) -> Check
         return result
     _account(inputs, result)
     if config is not None:
-        _foretell(spec, config, teacher, inputs, device, result)
+        _foretell(spec, config, teacher, inputs, device, processes, result)
     return result
 
 
@@ -150,6 +150,7 @@ def _foretell(
     teacher: PretrainedConfig | None,
     inputs: Inputs,
     device: torch.device,
+    processes: int,
     result: Check,
 ) -> None:
     dataset = inputs.train.dataset
@@ -157,10 +158,12 @@ def _foretell(
     result.windows = foretell_windows(spec, dataset)
     try:
         result.memory = result.findings.attempt(
-            lambda: foretell_memory(spec, config, dataset, device=device, teacher=teacher)
+            lambda: foretell_memory(spec, config, dataset, device=device, teacher=teacher, processes=processes)
         )
         if result.memory is not None:
-            result.duration = foretell_duration(spec, config, dataset, course, device=device, teacher=teacher)
+            result.duration = foretell_duration(
+                spec, config, dataset, course, device=device, teacher=teacher, processes=processes
+            )
     except NotTraceableError:
         result.notes.append(f"memory and time of a {config.model_type} model cannot be told in advance")
     warnings = [
@@ -169,5 +172,5 @@ def _foretell(
         advice.beyond_positions(config, dataset),
     ]
     result.warnings += [warning for warning in warnings if warning]
-    note = advice.one_process(spec)
+    note = advice.other_ranks(spec, processes)
     result.notes += [note] if note else []
