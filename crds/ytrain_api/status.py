@@ -36,7 +36,10 @@ class Progress(Block):
     total_steps: int | None = Field(default=None, description="Optimizer steps planned.")
     epoch: float | None = Field(default=None, description="Epochs done, with fraction.")
     percent: int | None = Field(default=None, description="step / totalSteps in percent, 0 to 100.")
-    summary: str | None = Field(default=None, description='Percent and steps as text, such as "40% (1200/3000)".')
+    summary: str | None = Field(
+        default=None,
+        description='Percent and steps, such as "40% (1200/3000)"; and what is done when it is not training.',
+    )
     loss: float | None = Field(
         default=None, description="Latest training loss: unweighted mean in nats per token, 4 decimals."
     )

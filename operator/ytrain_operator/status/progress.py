@@ -19,9 +19,13 @@ def progress(observed: Observed) -> Progress | None:
     told = view.progress if view else None
     if told is None or (before and (told.step or 0) < (before.step or 0) and not told.loss):
         return before  # ranks that start again tell of step 0 until they have loaded their checkpoint
-    if before and (told.step, told.loss, told.total_steps) == (before.step, before.loss, before.total_steps):
+    if before and _news(told) == _news(before):
         return before
     return told
+
+
+def _news(progress: Progress) -> object:
+    return progress.step, progress.loss, progress.total_steps, progress.summary
 
 
 def facts(observed: Observed) -> dict[str, Block]:

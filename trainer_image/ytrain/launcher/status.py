@@ -84,13 +84,20 @@ def _progress(latest: RankProgress | None) -> Progress | None:
         total_steps=total,
         epoch=latest.epoch,
         percent=percent,
-        summary=f"{percent}% ({latest.step}/{total})" if total else None,
+        summary=_summary(latest, percent),
         loss=round(latest.loss, 4) if latest.loss is not None else None,
         learning_rate=latest.learning_rate,
         tokens_per_second=round(latest.tokens_per_second) if latest.tokens_per_second is not None else None,
         eta=duration(left) if left is not None else None,
         updated_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
+
+
+def _summary(latest: RankProgress, percent: int | None) -> str | None:
+    """Steps, and what rank 0 does when it does not train: loading and evaluating may take longer than training."""
+    steps = f"{percent}% ({latest.step}/{latest.total_steps})" if percent is not None else ""
+    activity = latest.activity if latest.activity != "training" else ""
+    return ", ".join(filter(None, (steps, activity))) or None
 
 
 def _failure(coordinator: Coordinator) -> Failure | None:
