@@ -55,7 +55,7 @@ def helm(cluster: Kubectl, *arguments: str | Path) -> None:
 
 
 def shell_pod(name: str, image: str, *claims: str) -> Object:
-    """A pod of the trainer's image that waits for commands, with each claim at /CLAIM."""
+    """A pod of the trainer's image that waits for commands, with each claim where a worker has it: /claims/CLAIM."""
     return pod(
         name,
         {
@@ -68,7 +68,7 @@ def shell_pod(name: str, image: str, *claims: str) -> Object:
                     "image": image,
                     "command": ["tini", "--", "sleep", "infinity"],
                     "securityContext": RESTRICTED_CONTAINER,
-                    "volumeMounts": [{"name": claim, "mountPath": f"/{claim}"} for claim in claims],
+                    "volumeMounts": [{"name": claim, "mountPath": f"/claims/{claim}"} for claim in claims],
                 }
             ],
             "volumes": [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims],

@@ -26,8 +26,8 @@ ASK = """
 import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
-model = AutoPeftModelForCausalLM.from_pretrained("/ytrain/output/sums", dtype=torch.float32)
-tokenizer = AutoTokenizer.from_pretrained("/ytrain/output/sums")
+model = AutoPeftModelForCausalLM.from_pretrained("/claims/ytrain/output/sums", dtype=torch.float32)
+tokenizer = AutoTokenizer.from_pretrained("/claims/ytrain/output/sums")
 question = "State the final answer to the following arithmetic problem: 4 + 3 =\\nReply with the number only."
 chat = [{"role": "user", "content": question}]
 prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -72,7 +72,7 @@ def demo() -> int:
     say(kubectl("exec", SHELL, "--", "python", "-c", ASK, seconds=LIMIT_SECONDS).rstrip())
     report = PLAY / "demo/report.html"
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(kubectl("exec", SHELL, "--", "sh", "-c", f"cat /{CLAIM}/{JOB}-*/report.html"))
+    report.write_text(kubectl("exec", SHELL, "--", "sh", "-c", f"cat /claims/{CLAIM}/{JOB}-*/report.html"))
     say(f"\nThe page with all figures: {report.relative_to(ROOT)}")
     say("The cluster stays up:")
     say(f"  export KUBECONFIG={cluster.kubeconfig}\n  kubectl -n {NAMESPACE} describe ytj {JOB}\n  make cluster-down")
@@ -87,7 +87,7 @@ def prepare(kubectl: Kubectl, image: str) -> None:
     wait_for("the namespace's service account", lambda: "default" in kubectl("get", "serviceaccounts"))
     kubectl.apply(claim(CLAIM, "shared", "ReadWriteMany"), product.shell_pod(SHELL, image, CLAIM))
     kubectl("wait", "--for=condition=Ready", f"pod/{SHELL}", "--timeout=120s", seconds=150)
-    product.copy_in(kubectl, SHELL, PLAY, ["models", "data"], f"/{CLAIM}")
+    product.copy_in(kubectl, SHELL, PLAY, ["models", "data"], f"/claims/{CLAIM}")
 
 
 def show_until_ended(kubectl: Kubectl) -> None:

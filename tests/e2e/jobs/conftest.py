@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jobs.job_on_cluster import LIMIT, Job
+from jobs.job_on_cluster import FAST_LIFECYCLE, LIMIT, Job
 from tests.cluster import product, state, two_nodes
 from tests.cluster.fixtures import new_namespace
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.workloads import claim
 from tests.conftest import write_chats
-
-FAST_LIFECYCLE = ("lifecycle.lostNodeSeconds=5", "lifecycle.forceDeleteSeconds=5")
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +45,7 @@ def team(
             claim("models", "shared", "ReadWriteMany"), product.shell_pod("shell", images["trainer"], "models")
         )
         within("wait", "--for=condition=Ready", "pod/shell", f"--timeout={LIMIT:.0f}s", seconds=LIMIT)
-        product.copy_in(within, "shell", model_folder.parent, ["tiny"], "/models")
+        product.copy_in(within, "shell", model_folder.parent, ["tiny"], "/claims/models")
         yield within
 
 

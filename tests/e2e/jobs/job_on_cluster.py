@@ -14,6 +14,9 @@ from ytrain_operator.manifests.template import merged
 LIMIT = 300.0
 """Seconds after which what was waited for counts as never coming."""
 
+FAST_LIFECYCLE = ("lifecycle.lostNodeSeconds=5", "lifecycle.forceDeleteSeconds=5")
+"""Values of the chart: nobody here waits a minute for a node."""
+
 SPEC: dict[str, Any] = {
     "model": {"source": "pvc://models/tiny", "precision": "float32"},
     "data": {"train": [{"source": "configmap://chats/train.jsonl"}]},

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from jobs.job_on_cluster import LIMIT, LONG, Job
+from jobs.job_on_cluster import FAST_LIFECYCLE, LIMIT, LONG, Job
 from tests.cluster import product
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
@@ -14,11 +14,11 @@ pytestmark = pytest.mark.e2e
 LOSSES = """
 import sys, torch, transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained("/models/tiny")
+tokenizer = AutoTokenizer.from_pretrained("/claims/models/tiny")
 chat = [{"role": "user", "content": "what is 4?"}, {"role": "assistant", "content": "4 is so so so so it"}]
 ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)["input_ids"]
 for name in sys.argv[1:]:
-    model = AutoModelForCausalLM.from_pretrained(f"/models/{name}", dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(f"/claims/models/{name}", dtype=torch.float32)
     print("loss", model(ids, labels=ids).loss.item())
 """
 
@@ -31,8 +31,8 @@ def losses(job: Job, *names: str) -> list[float]:
 
 def steps_written(job: Job, shell: str) -> list[int]:
     """The steps in the metrics on the work volume."""
-    (folder,) = job.kubectl("exec", shell, "--", "ls", f"/{job.name}-run").split("cache")[-1].split()
-    lines = job.kubectl("exec", shell, "--", "cat", f"/{job.name}-run/{folder}/metrics.jsonl").splitlines()
+    (folder,) = job.kubectl("exec", shell, "--", "ls", f"/claims/{job.name}-run").split("cache")[-1].split()
+    lines = job.kubectl("exec", shell, "--", "cat", f"/claims/{job.name}-run/{folder}/metrics.jsonl").splitlines()
     return [json.loads(line)["step"] for line in lines]
 
 
@@ -45,7 +45,7 @@ def test_two_nodes_train_and_leave_a_model(job: Job) -> None:
     assert (job.status["progress"]["step"], job.status["progress"]["totalSteps"]) == (200, 200)
     assert job.condition("Complete")["status"] == "True"
     before, after = losses(job, "tiny", job.name)
-    assert after < before / 2, (before, after)
+    assert after < 0.75 * before, (before, after)
 
 
 def test_applied_again_nothing_changes(job: Job) -> None:
@@ -83,9 +83,13 @@ def test_the_chart_is_upgraded_while_it_trains(
     job.apply(LONG)
     job.wait_for_step(1)
     pods = [job.uid(role) for role in ("launcher", "worker-0", "worker-1")]
-    replicas = {pod["metadata"]["uid"] for pod in operator.get("pods")["items"]}
-    product.install(cluster, images, "lifecycle.lostNodeSeconds=5", "lifecycle.forceDeleteSeconds=5", "workers=8")
-    assert replicas.isdisjoint(pod["metadata"]["uid"] for pod in operator.get("pods")["items"])
+    old = {pod["metadata"]["uid"] for pod in operator.get("pods")["items"]}
+    product.install(cluster, images, *FAST_LIFECYCLE, "workers=8")
+    wait_for(
+        "new replicas in place of the old ones",
+        lambda: old.isdisjoint(pod["metadata"]["uid"] for pod in operator.get("pods")["items"]),
+        seconds=LIMIT,
+    )
     assert [job.uid(role) for role in ("launcher", "worker-0", "worker-1")] in (pods, ["", "", ""])
     job.wait_for_phase("Succeeded")
     assert job.status["restarts"] == 0
