@@ -27,8 +27,9 @@ SPEC: dict[str, Any] = {
 }
 """200 steps of two workers on 20 chats: over within seconds of its start."""
 
-LONG = {"optimization": {"epochs": 600}, "checkpoint": {"everySteps": 200}}
-"""3,000 steps, for those who do something to a job while it trains."""
+LONG = {"optimization": {"epochs": 400}, "checkpoint": {"everySteps": 200}}
+LONG_STEPS = 2000
+"""For those who do something to a job while it trains."""
 
 
 @dataclass(frozen=True)

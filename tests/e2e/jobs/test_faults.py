@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from jobs.job_on_cluster import LIMIT, LONG, Job
+from jobs.job_on_cluster import LIMIT, LONG, LONG_STEPS, Job
 from tests.cluster import operations, state
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
@@ -29,7 +29,7 @@ SILENT_SECONDS = 30.0
 
 def succeeded(job: Job) -> None:
     job.wait_for_phase("Succeeded")
-    assert job.status["progress"]["step"] == 3000
+    assert job.status["progress"]["step"] == LONG_STEPS
 
 
 @pytest.mark.parametrize("role", ["worker-1", "launcher"])

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from jobs.job_on_cluster import FAST_LIFECYCLE, LIMIT, LONG, Job
+from jobs.job_on_cluster import FAST_LIFECYCLE, LIMIT, LONG, LONG_STEPS, Job
 from tests.cluster import product
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
@@ -64,15 +64,17 @@ def test_suspended_and_resumed_with_one_worker(job: Job, team: Kubectl, images: 
     job.wait_for_phase("Suspended")
     assert not job.pod("launcher") and not job.pod("worker-0") and not job.pod("worker-1")
     stopped = job.step
-    assert 0 < stopped < 3000
+    assert 0 < stopped < LONG_STEPS
     job.patch({"suspend": False, "workers": {"replicas": 1}})
     job.wait_for_phase("Succeeded")
-    assert job.status["progress"]["step"] == 3000
+    assert job.status["progress"]["step"] == LONG_STEPS
     assert job.status["restarts"] == 0
     team.apply(product.shell_pod("look", images["trainer"], f"{job.name}-run"))
     team("wait", "--for=condition=Ready", "pod/look", f"--timeout={LIMIT:.0f}s", seconds=LIMIT)
     try:
-        assert steps_written(job, "look") == list(range(1, 3001)), "each step once: it went on where it was stopped"
+        assert steps_written(job, "look") == list(range(1, LONG_STEPS + 1)), (
+            "each step once: it went on where it was stopped"
+        )
     finally:
         team("delete", "pod", "look")
 
