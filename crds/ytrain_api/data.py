@@ -57,11 +57,11 @@ class Data(Block):
     max_tokens: int = Field(
         default=4096, ge=8, le=10_000_000, description="Longest sample, in tokens, prompt included."
     )
-    overlong: Overlong = Field(
-        default="skip",
+    overlong: Overlong | None = Field(
+        default=None,
         description="What happens to a longer sample: skip drops it, truncate cuts its end, split makes several "
-        "samples of it "
-        "(plain text only). Each is counted.",
+        "samples of it (plain text only), in which every token is learned once. Each is counted. Absent: split with "
+        "cpt, else skip.",
     )
     packing: bool = Field(
         default=True,
