@@ -1,7 +1,7 @@
 """What a job names, brought to this machine: the model's folder, its tokenizer, and the tokenised data sets."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from ytrain.data.chat import ChatRenderer
 from ytrain.data.formats import normalise
 from ytrain.data.preparation import DataSource, PreparedData, prepare
-from ytrain.data.reading import SUFFIXES, read_records
+from ytrain.data.reading import SUFFIXES, DataFile, read_records
 from ytrain.data.records import Chat, Unusable
 from ytrain.data.tokenising import TokenSettings
 from ytrain.evaluation.tasks import Question, Task
@@ -46,12 +46,20 @@ def apply_secrets(job_file: JobFile) -> None:
             os.environ.setdefault(key, value.decode())
 
 
-def load_inputs(job_file: JobFile, sources: Sources, *, cache: Path, skipped: Path | None) -> Inputs:
+def load_inputs(
+    job_file: JobFile,
+    sources: Sources,
+    *,
+    cache: Path,
+    skipped: Path | None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Inputs:
     """Resolve, read and tokenise.
 
     Args:
         cache: folder of tokenised data, shared by runs.
         skipped: file for the training records that are left out.
+        tell: is told now and then how far tokenising is.
 
     Raises:
         SpecError: a source or the tokenizer is wrong.
@@ -92,6 +100,7 @@ def load_inputs(job_file: JobFile, sources: Sources, *, cache: Path, skipped: Pa
             max_bad_fraction=spec.data.max_bad_fraction,
             where=where,
             skipped=skipped,
+            tell=tell,
         )
 
     train, validation = (
@@ -146,7 +155,7 @@ def _questions(
     """
     questions = []
     for name, path in source.files:
-        for raw in read_records(path, name):
+        for raw in read_records(DataFile(path, name)):
             try:
                 if raw.fault is not None:
                     raise Unusable("cannot be decoded", raw.fault)

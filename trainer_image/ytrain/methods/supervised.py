@@ -64,7 +64,13 @@ def train(
         scratch=folder.inputs / str(world.rank),
     )
     with watch.phase("tokenising", "reading and tokenising the data"):
-        inputs = load_inputs(job_file, sources, cache=options.cache, skipped=folder.skipped if world.leads else None)
+        inputs = load_inputs(
+            job_file,
+            sources,
+            cache=options.cache,
+            skipped=folder.skipped if world.leads else None,
+            tell=progress.activity,
+        )
     _tell_inputs(inputs, progress)
     device = choose_device(options.device)
     with watch.phase("loading", "loading the model"):
