@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -78,6 +78,7 @@ def test_a_long_text_in_pieces_loses_its_first_token_only(
 WORDS = st.lists(st.sampled_from(["Hi", " there", " Hello", " thing"]), min_size=0, max_size=30).map("".join)
 
 
+@settings(deadline=None, max_examples=50)  # it writes files
 @given(texts=st.lists(WORDS, min_size=1, max_size=12), policy=st.sampled_from(["skip", "truncate", "split"]))
 def test_tokens_in_are_tokens_learned_and_tokens_counted_as_lost(
     tmp_path_factory: pytest.TempPathFactory, make_tokenizer: MakeTokenizer, texts: list[str], policy: Overlong

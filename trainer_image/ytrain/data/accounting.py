@@ -94,14 +94,14 @@ _RECORDS = ("read", "used", "bad", "overlong", "truncated", "split", "split_chat
 _PER_EPOCH = ("samples", "tokens", "supervised_tokens")
 
 
-def total(reports: Iterable[tuple[DataReport, int]], digest: str) -> DataReport:
-    """Sums the reports of several sources, each with its number of repeats.
+def total(reports: Iterable[tuple[DataReport, float]], digest: str) -> DataReport:
+    """Sums the reports of several sources, each with how often an epoch sees it.
 
     Records and what was encoded of them count once; samples, tokens and labels count as often as an epoch repeats them.
     """
     parts = list(reports)
     records = {name: sum(getattr(part, name) for part, _ in parts) for name in _RECORDS}
-    per_epoch = {name: sum(getattr(part, name) * repeat for part, repeat in parts) for name in _PER_EPOCH}
+    per_epoch = {name: round(sum(getattr(part, name) * repeat for part, repeat in parts)) for name in _PER_EPOCH}
     reasons = sum((Counter(part.reasons) for part, _ in parts), Counter[str]())
     first = [skipped for part, _ in parts for skipped in part.first_skipped][:FIRST_SKIPPED]
     return DataReport(**records, **per_epoch, reasons=dict(reasons.most_common()), first_skipped=first, digest=digest)

@@ -5,13 +5,16 @@ answer. So any template works, whether or not it marks its answers; where a temp
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
-from transformers import PreTrainedTokenizerBase
 
 from ytrain.data.records import Chat, Message, Rendered, Unusable
 from ytrain_api.errors import SpecError
+
+if TYPE_CHECKING:
+    # Not wanted in the processes that encode texts: it takes seconds and much memory to import.
+    from transformers import PreTrainedTokenizerBase
 
 Supervise = Literal["allAssistantTurns", "lastTurn"]
 
@@ -30,7 +33,7 @@ class ChatRenderer:
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         template: str | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:

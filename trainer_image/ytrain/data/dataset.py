@@ -4,6 +4,7 @@ It reads what tokenising.py wrote. Nothing is padded: a sample is as long as it 
 """
 
 import json
+import math
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from ytrain.data.order import epoch_samples
 
 SCHEMA = pa.schema(
     [
@@ -91,27 +94,33 @@ def _lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int32]:
 
 
 class TokenDataset:
-    """The samples of an epoch in file order, each source as often as it is repeated.
+    """The samples that epochs see in file order, each source as often as an epoch sees it, rounded up.
 
     Args:
-        parts: an Arrow file of each source, with its number of repeats.
+        parts: an Arrow file of each source, and how often an epoch sees its samples.
     """
 
-    def __init__(self, parts: Sequence[tuple[Path, int]]) -> None:
-        self._parts = [(_Part(path), repeat) for path, repeat in parts]
-        self._firsts = np.cumsum([0, *(len(part) * repeat for part, repeat in self._parts)])
+    def __init__(self, parts: Sequence[tuple[Path, float]]) -> None:
+        self._repeats = [repeat for _, repeat in parts]
+        self._parts = [(_Part(path), math.ceil(repeat)) for path, repeat in parts]
+        self._firsts = np.cumsum([0, *(len(part) * copies for part, copies in self._parts)])
         empty = np.empty(0, np.int32)
         self.lengths: npt.NDArray[np.int32] = np.concatenate(
-            [empty, *(np.tile(part.lengths, repeat) for part, repeat in self._parts)]
+            [empty, *(np.tile(part.lengths, copies) for part, copies in self._parts)]
         )
         """Tokens of each sample `[N]`."""
         self.supervised_counts: npt.NDArray[np.int32] = np.concatenate(
-            [empty, *(np.tile(part.supervised_counts, repeat) for part, repeat in self._parts)]
+            [empty, *(np.tile(part.supervised_counts, copies) for part, copies in self._parts)]
         )
         """Labels of each sample `[N]`."""
 
     def __len__(self) -> int:
         return int(self._firsts[-1])
+
+    def epoch_samples(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+        """Indices of the samples that an epoch sees, in file order; which, matters where a source is seen in part."""
+        parts = [(len(part), repeat) for (part, _), repeat in zip(self._parts, self._repeats, strict=True)]
+        return epoch_samples(parts, seed, epoch)
 
     def __getitem__(self, index: int) -> Sample:
         """The sample; its arrays are read-only views of the mapped file."""

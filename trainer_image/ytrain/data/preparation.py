@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from ytrain.data.accounting import DataReport, total
 from ytrain.data.cache import SKIPPED, TOKENS, EntryWriter, cache_key, claimed, combined_digest, file_digest, load_entry
@@ -22,6 +21,10 @@ from ytrain.data.tokenising import Tokeniser, TokenSettings, vocabulary
 from ytrain.data.workers import encoding
 from ytrain_api.errors import DataError
 
+if TYPE_CHECKING:
+    # Not wanted in the processes that encode texts: it takes seconds and much memory to import.
+    from transformers import PreTrainedTokenizerBase
+
 
 @dataclass(frozen=True)
 class DataSource:
@@ -30,8 +33,8 @@ class DataSource:
     files: tuple[tuple[str, Path], ...]
     """Each file's name in messages, and where it lies."""
     format: str = "auto"
-    repeat: int = 1
-    """How often an epoch sees each record."""
+    repeat: float = 1.0
+    """How often an epoch sees each record; of a fraction, others in every epoch."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,13 @@ class PreparedData:
 
     dataset: TokenDataset
     report: DataReport
-    parts: tuple[tuple[Path, int], ...]
+    parts: tuple[tuple[Path, float], ...]
     """What another process gives to `TokenDataset`."""
 
 
 def prepare(
     sources: Sequence[DataSource],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     settings: TokenSettings,
     cache: Path,
     *,
@@ -97,7 +100,7 @@ def _digest(name: str, path: Path) -> str:
         raise unreadable(name, error) from error
 
 
-def _tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
+def _tokenizer_identity(tokenizer: "PreTrainedTokenizerBase") -> str:
     return cache_key(
         [vocabulary(tokenizer), tokenizer.chat_template, {k: str(v) for k, v in tokenizer.special_tokens_map.items()}]
     )
@@ -105,7 +108,7 @@ def _tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _tokenise(
     source: DataSource,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     settings: TokenSettings,
     folder: Path,
     digest: str,

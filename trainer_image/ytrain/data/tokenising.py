@@ -6,11 +6,10 @@ Streams from end to end. What it produces is stored by cache.py and read by data
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
 
 from ytrain.data.accounting import DataReport
 from ytrain.data.chat import ChatRenderer, Supervise
@@ -22,6 +21,10 @@ from ytrain.data.reading import RawRecord
 from ytrain.data.records import Record, Rendered, Text, Unusable
 from ytrain.data.workers import Submit
 from ytrain_api.errors import SpecError
+
+if TYPE_CHECKING:
+    # Not wanted in the processes that encode texts: it takes seconds and much memory to import.
+    from transformers import PreTrainedTokenizerBase
 
 _BATCH_CHARACTERS = 1 << 19
 """Texts encoded in one call: enough work for every core, few enough that memory stays flat."""
@@ -84,7 +87,7 @@ class Tokeniser:
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         settings: TokenSettings,
         format: str,
         submit: Submit,
@@ -219,7 +222,7 @@ class Tokeniser:
         return fitted
 
 
-def vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:
+def vocabulary(tokenizer: "PreTrainedTokenizerBase") -> str:
     """The tokenizer as JSON.
 
     Raises:
@@ -248,7 +251,7 @@ def _check_characters(text: str) -> None:
         ) from error
 
 
-def _frame(tokenizer: PreTrainedTokenizerBase) -> _Frame:
+def _frame(tokenizer: "PreTrainedTokenizerBase") -> _Frame:
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     if end is None:
         raise SpecError(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from transformers import PretrainedConfig
 
@@ -90,7 +91,7 @@ def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset)
     return Course(
         steps=total,
         epochs=steps.epochs * total / by_epochs,
-        samples_per_step=None if windows else len(dataset) * steps.epochs / by_epochs,
+        samples_per_step=None if windows else len(_epoch(spec, dataset)) * steps.epochs / by_epochs,
         learning_rate=peak_learning_rate(spec, config.get_text_config().hidden_size),
         learning_rate_is_default=spec.optimization.learning_rate is None,
         first=FirstStep(
@@ -138,9 +139,11 @@ def foretell_duration(
     """The time of the training steps, at the speed that `device` shows now."""
     method = chosen_method(spec)
     dtype = choose_precision(spec.model.precision, device)
-    size, labels = model_size(config), int(dataset.supervised_counts.sum())
-    window = method.window_tokens
-    lengths = list(_window_lengths(dataset, window)) if window is not None else dataset.lengths.tolist()
+    seen, window = _epoch(spec, dataset), method.window_tokens
+    size, labels = model_size(config), int(dataset.supervised_counts[seen].sum())
+    lengths = dataset.lengths[seen].tolist()
+    if window is not None:
+        lengths = list(_window_lengths(lengths, dataset.supervised_counts[seen].tolist(), window))
     flops = training_flops(
         size,
         lengths,
@@ -171,8 +174,13 @@ def foretell_windows(spec: Spec, dataset: TokenDataset) -> WindowCost | None:
     return window_cost(zip(prompts.tolist(), dataset.supervised_counts.tolist(), strict=True), window)
 
 
-def _window_lengths(dataset: TokenDataset, window_tokens: int) -> Iterator[int]:
+def _epoch(spec: Spec, dataset: TokenDataset) -> np.ndarray:
+    """The samples of the first epoch; the others have about as many."""
+    return dataset.epoch_samples(spec.optimization.seed, 0)
+
+
+def _window_lengths(lengths: Sequence[int], label_counts: Sequence[int], window_tokens: int) -> Iterator[int]:
     """Tokens that each window forwards, all labels taken to be at the end, as in a chat of one turn."""
-    for length, labels in zip(dataset.lengths.tolist(), dataset.supervised_counts.tolist(), strict=True):
+    for length, labels in zip(lengths, label_counts, strict=True):
         for end in range(window_tokens, labels + window_tokens, window_tokens):
             yield length - labels + min(end, labels) - 1

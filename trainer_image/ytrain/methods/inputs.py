@@ -84,7 +84,7 @@ def load_inputs(
     any_kind = replace(settings, kind="any", overlong="split")  # retention: texts or chats, long ones in parts
     ignored: list[str] = []
 
-    def files(uri: str, format: str = "auto", repeat: int = 1) -> DataSource:
+    def files(uri: str, format: str = "auto", repeat: float = 1.0) -> DataSource:
         found: DataFiles = sources.files(uri, SUFFIXES)
         ignored.extend(found.ignored)
         return DataSource(files=found.files, format=format, repeat=repeat)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -146,7 +147,7 @@ def peak_learning_rate(spec: Spec, hidden_size: int) -> float:
 
 def plan(spec: Spec, dataset: TokenDataset) -> Plan:
     """The steps of the job over its training data."""
-    optimization = spec.optimization
+    optimization, method = spec.optimization, chosen_method(spec)
     return Plan(
         lengths=dataset.lengths,
         label_counts=dataset.supervised_counts,
@@ -157,7 +158,9 @@ def plan(spec: Spec, dataset: TokenDataset) -> Plan:
         batch_sequences=optimization.batch_sequences,
         row_tokens=row_tokens(spec),
         packing=spec.data.packing,
-        window_tokens=chosen_method(spec).window_tokens,
+        window_tokens=method.window_tokens,
+        step_row_tokens=spec.data.max_tokens if method.whole_rows else None,
+        epoch_samples=partial(dataset.epoch_samples, optimization.seed),
     )
 
 
