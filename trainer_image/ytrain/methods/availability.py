@@ -16,8 +16,6 @@ def check_available(job: YTrainJob) -> None:
         findings.append("spec.suspend: true: the job is not to run; set it to false")
     if spec.method not in TRAINING:
         findings.append(f"spec.{spec.method}: not available in this version; available: {', '.join(TRAINING)}")
-    if spec.cpt is not None and spec.cpt.selection is not None:
-        findings.append("spec.cpt.selection: not available in this version; remove it")
     if spec.deepspeed is not None:
         findings += deepspeed_findings(spec.deepspeed)
     target = spec.output.target

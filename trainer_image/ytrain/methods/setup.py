@@ -20,6 +20,7 @@ from ytrain.models.lora import add_adapter, continue_adapter, default_learning_r
 from ytrain.objective import weights
 from ytrain.objective.head import Objective
 from ytrain.training.plan import Plan
+from ytrain.training.selection import Selection
 from ytrain_api.job import Spec
 from ytrain_api.loss import TokenLoss
 
@@ -107,6 +108,13 @@ def load_models(spec: Spec, inputs: Inputs, *, device: torch.device, compute_dty
         _ask(other, inputs, current) if other else None for other in (method.teacher, method.reference)
     )
     return Models(current=current, start=start, teacher=teacher, reference=reference)
+
+
+def selection(spec: Spec, models: Models) -> Selection | None:
+    """How the tokens worth learning are chosen, where the job wants it."""
+    if models.reference is None:
+        return None
+    return Selection(reference=models.reference, keep_fraction=chosen_method(spec).keep_fraction)
 
 
 def _ask(other: OtherModel, inputs: Inputs, current: LanguageModel) -> HiddenStates:

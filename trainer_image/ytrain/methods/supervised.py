@@ -19,7 +19,7 @@ from ytrain.methods.inputs import Inputs, load_inputs
 from ytrain.methods.memory import estimated_bytes
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
-from ytrain.methods.setup import Models, engine, load_models, objective, peak_learning_rate, plan
+from ytrain.methods.setup import Models, engine, load_models, objective, peak_learning_rate, plan, selection
 from ytrain.methods.stopwatch import Stopwatch
 from ytrain.models.language_model import LanguageModel
 from ytrain.models.load import load_config
@@ -157,6 +157,7 @@ def _loop(
         world=world,
         start=models.start() if method.anchor_weight else None,
         teacher=models.teacher,
+        selection=selection(spec, models),
     )
     data_digest = inputs.train.report.digest
     checkpoints = Checkpoints(folder.checkpoints, keep=spec.checkpoint.keep)
