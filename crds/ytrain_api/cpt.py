@@ -17,7 +17,7 @@ class Selection(Block):
         gt=0,
         le=1,
         description="Share of a step's tokens that is trained, above 0 to 1: those with the largest loss above "
-        "the reference's.",
+        "the reference's. The others weigh 0; loss.rescale divides by those that are left.",
     )
 
 

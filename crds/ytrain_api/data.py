@@ -23,7 +23,13 @@ class DataSource(Block):
         description="Shape of a record. auto looks at the keys of every record: alpaca (instruction, input, output), "
         "messages or conversations, prompt and response, question and answer, history, or text.",
     )
-    repeat: int = Field(default=1, ge=1, le=1000, description="Times that each record is seen in one epoch.")
+    repeat: float = Field(
+        default=1.0,
+        gt=0,
+        le=1000,
+        description="Times that each record is seen in one epoch, which weighs the sources. With 0.25 an epoch sees a "
+        "quarter of the records, the next epoch the next quarter.",
+    )
 
 
 class Data(Block):
@@ -57,11 +63,11 @@ class Data(Block):
     max_tokens: int = Field(
         default=4096, ge=8, le=10_000_000, description="Longest sample, in tokens, prompt included."
     )
-    overlong: Overlong = Field(
-        default="skip",
+    overlong: Overlong | None = Field(
+        default=None,
         description="What happens to a longer sample: skip drops it, truncate cuts its end, split makes several "
-        "samples of it "
-        "(plain text only). Each is counted.",
+        "samples of it (plain text only), in which every token is learned once. Each is counted. Absent: split with "
+        "cpt, else skip.",
     )
     packing: bool = Field(
         default=True,

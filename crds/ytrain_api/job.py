@@ -77,7 +77,7 @@ class Spec(Block):
             "give exactly one of sft, cpt, rl, corpus: it is the method of the job (sft: {} takes every default)",
         ),
         Rule(
-            "self.data.overlong != 'split' || has(self.cpt) || has(self.corpus)",
+            "!has(self.data.overlong) || self.data.overlong != 'split' || has(self.cpt) || has(self.corpus)",
             "split would make samples without their prompt; use skip or truncate here (split is for plain text, "
             "with cpt)",
             ".data.overlong",

@@ -34,8 +34,8 @@ def nothing_trained(run: Path) -> bool:
         ({"optimization.epochs": 0}, ["spec.optimization.epochs", "0", "1"]),
         ({"cpt": {}}, ["exactly one of sft, cpt, rl, corpus"]),
         ({"sft": ...}, ["exactly one of sft, cpt, rl, corpus"]),
-        ({"sft": ..., "cpt": {}}, ["spec.cpt", "not available in this version", "sft"]),
-        ({"sft": ..., "corpus": {}}, ["spec.corpus", "not available in this version", "sft"]),
+        ({"data.overlong": "split"}, ["spec.data.overlong", "split", "use skip or truncate", "with cpt"]),
+        ({"sft": ..., "corpus": {}}, ["spec.corpus", "not available in this version", "sft, cpt"]),
         (
             {"deepspeed": {"config": {"gradient_clipping": 1.0}}},
             ["spec.deepspeed.config.gradient_clipping", "spec.optimization.gradientClip", "remove it"],

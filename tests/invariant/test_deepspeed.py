@@ -26,6 +26,7 @@ TWO_RANKS = [
     *(("lora", block) for block in ("torch", "zero0", "zero2", "zero3")),
     *(("lora-bfloat16", block) for block in ("zero1", "zero3")),
     ("tied", "zero3"),
+    *(("chosen", block) for block in ("torch", "zero0", "zero2", "zero3")),
 ]
 ONE_RANK = [*(("full", f"zero{stage}") for stage in range(4)), ("lora", "zero3")]
 SKIPPING = ("zero0", "zero1", "zero2", "zero3", "zero2-offload")

@@ -9,26 +9,36 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
-from small_models import random_model, random_samples
+from small_models import random_model, random_samples, segments
 
+from ytrain.data.rows import build_row
 from ytrain.engine.base import OptimizerSettings
 from ytrain.engine.torch_engine import TorchEngine
+from ytrain.engine.world import World
 from ytrain.models.language_model import FrozenModel
 from ytrain.objective import weights
-from ytrain.objective.head import Objective
+from ytrain.objective.head import Objective, label_losses
 from ytrain.report.live import open_progress
 from ytrain.training.checkpoint import Checkpoints, Position
 from ytrain.training.loop import Loop, LoopSettings, Trainee
 from ytrain.training.metrics import MetricsLog
 from ytrain.training.plan import Plan
+from ytrain.training.selection import Selection, keys, largest
 from ytrain.training.stop import StopRequest
 
 pytestmark = pytest.mark.invariant
 folders = itertools.count()
 
 
-def run(tmp_path: Path, objective: Objective, **settings: Any) -> list[dict[str, Any]]:
+def reference() -> FrozenModel:
+    """A model that finds other tokens hard."""
+    return FrozenModel(random_model(hidden_size=16, head_dim=4))
+
+
+def run(tmp_path: Path, objective: Objective, keep: float | None = None, **settings: Any) -> list[dict[str, Any]]:
     """Train two epochs; the lines of metrics.jsonl."""
     folder = tmp_path / str(next(folders))
     folder.mkdir()
@@ -45,6 +55,7 @@ def run(tmp_path: Path, objective: Objective, **settings: Any) -> list[dict[str,
             samples=samples,
             start=FrozenModel(random_model()),
             teacher=FrozenModel(random_model(hidden_size=16, head_dim=4)),
+            selection=Selection(reference=reference(), keep_fraction=keep) if keep else None,
         ),
         plan=Plan(
             lengths=np.array([len(sample.input_ids) for sample in samples]),
@@ -80,6 +91,50 @@ def curve(lines: list[dict[str, Any]], *names: str) -> list[float]:
 def test_rows_do_not_matter(tmp_path: Path, changed: dict[str, Any]) -> None:
     objective = Objective(weigh=weights.nlirg(), rescale=True, anchor_weight=0.1, teacher_share=0.3)
     assert curve(run(tmp_path, objective, **changed)) == pytest.approx(curve(run(tmp_path, objective)), rel=2e-5)
+
+
+@pytest.mark.parametrize("changed", [{"packing": False}, {"row_tokens": 1000}, {"row_tokens": 32}])
+def test_rows_do_not_matter_to_which_tokens_are_chosen(tmp_path: Path, changed: dict[str, Any]) -> None:
+    objective = Objective(weigh=weights.nlirg())
+    chosen = curve(run(tmp_path, objective, keep=0.3))
+    assert curve(run(tmp_path, objective, keep=0.3, **changed)) == pytest.approx(chosen, rel=2e-5)
+
+
+def test_the_tokens_with_the_largest_loss_above_the_references_are_trained(tmp_path: Path) -> None:
+    model, samples, gaps = random_model(), random_samples(), []
+    with model.evaluating():
+        for segment in segments(samples):
+            row = build_row(samples, [segment])
+            ours, theirs = (
+                label_losses(m.hidden(row)[row.label_rows_R], row.labels_R, m.head())[0] for m in (model, reference())
+            )
+            gaps += zip((ours - theirs).tolist(), ours.tolist(), strict=True)
+    kept = [loss for _, loss in sorted(gaps, reverse=True)[: round(0.3 * len(gaps))]]
+    objective = Objective(weigh=weights.cross_entropy())
+    line = run(tmp_path, objective, keep=0.3, batch_sequences=len(samples))[0]
+    assert line["loss"] == pytest.approx(sum(loss for _, loss in gaps) / len(gaps), rel=2e-5)
+    assert line["weightedLoss"] == pytest.approx(sum(kept) / len(gaps), rel=2e-5)
+    assert line["weightHistogram"][0] == len(gaps) - len(kept) and line["weightHistogram"][-1] == len(kept)
+    rescaled = run(tmp_path, Objective(weigh=weights.cross_entropy(), rescale=True), keep=0.3, batch_sequences=5)[0]
+    assert rescaled["weightedLoss"] == pytest.approx(sum(kept) / len(kept), rel=2e-5)
+
+
+def test_all_tokens_kept_is_no_choice(tmp_path: Path) -> None:
+    objective = Objective(weigh=weights.nlirg())
+    assert curve(run(tmp_path, objective, keep=1.0)) == pytest.approx(curve(run(tmp_path, objective)), rel=2e-6)
+
+
+VALUES = st.lists(st.floats(width=32), min_size=1, max_size=50)
+
+
+@given(values=VALUES, fraction=st.floats(0.01, 1.0))
+def test_the_limit_is_that_of_sorting(values: list[float], fraction: float) -> None:
+    numbers = np.array(values, dtype=np.float32)
+    ordered = sorted(numbers.tolist(), key=lambda value: (math.isnan(value), value), reverse=True)
+    limit = ordered[max(1, round(fraction * len(values))) - 1]
+    reached = keys(numbers) >= largest(numbers, fraction, World())
+    expected = np.isnan(numbers) if math.isnan(limit) else (numbers >= limit) | np.isnan(numbers)
+    assert reached.tolist() == expected.tolist()
 
 
 def test_the_loss_is_the_mean_over_the_labels_of_the_step(tmp_path: Path) -> None:

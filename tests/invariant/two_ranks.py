@@ -25,7 +25,7 @@ from ytrain.engine.base import Engine, OptimizerSettings
 from ytrain.engine.deepspeed_engine import DeepSpeedEngine
 from ytrain.engine.torch_engine import TorchEngine
 from ytrain.engine.world import World
-from ytrain.models.language_model import LanguageModel, StartModel
+from ytrain.models.language_model import FrozenModel, LanguageModel, StartModel
 from ytrain.models.lora import add_adapter
 from ytrain.objective import weights
 from ytrain.objective.head import Objective, label_losses
@@ -34,6 +34,7 @@ from ytrain.training.checkpoint import Checkpoints, Position, read_position, res
 from ytrain.training.loop import Loop, LoopSettings, Trainee
 from ytrain.training.metrics import MetricsLog
 from ytrain.training.plan import Plan
+from ytrain.training.selection import Selection
 from ytrain.training.stop import StopRequest
 from ytrain_api.optimization import Deepspeed
 
@@ -65,12 +66,18 @@ RUNS: dict[str, dict[str, Any]] = {
     "free": {"model": {**ODD, **SMALL}, "clip": 0.0, "decay": 0.0, "rescale": False},
     "tied": {"model": {**SMALL, "tie_word_embeddings": True}, **USUAL, "recompute": True},
     "lora": {"model": {**ODD, **SMALL}, **USUAL, "targets": ["q_proj", "down_proj"]},
+    "chosen": {  # as cpt has it: steps of full rows, of which the tokens worth learning are trained
+        "model": {**ODD, **SMALL},
+        **USUAL,
+        "keep": 0.4,
+        "plan": {"batch_sequences": None, "batch_tokens": 64, "step_row_tokens": 32, "packing": True},
+    },
     "lora-bfloat16": {"model": SMALL, **USUAL, "targets": ["v_proj"], "dtype": torch.bfloat16},
 }
 
 
 def train(run: str, block: str, folder: Path, resume: Path | None = None, *, world: World) -> None:
-    """Three steps, of 3, 2 and 3 rows; with a checkpoint to go on from, what is left of them."""
+    """Three steps, as a rule of 3, 2 and 3 rows; with a checkpoint to go on from, what is left of them."""
     settings = RUNS[run]
     samples, model = random_samples(), prepare(settings)
     engine = make_engine(block, model, settings, world)
@@ -96,12 +103,17 @@ def train(run: str, block: str, folder: Path, resume: Path | None = None, *, wor
             samples=samples,
             world=world,
             start=StartModel(model) if model.peft else None,
+            selection=Selection(reference=FrozenModel(random_model(hidden_size=16, head_dim=4)), keep_fraction=keep)
+            if (keep := settings.get("keep"))
+            else None,
         ),
         plan=Plan(
             lengths=np.array([len(sample.input_ids) for sample in samples]),
             label_counts=np.array([sample.supervised.sum() for sample in samples]),
-            seed=1, epochs=2, max_steps=3, batch_tokens=None, batch_sequences=3, row_tokens=64, packing=False,
-            window_tokens=None,
+            **{
+                "seed": 1, "epochs": 2, "max_steps": 3, "batch_tokens": None, "batch_sequences": 3, "row_tokens": 64,
+                "packing": False, "window_tokens": None,
+            } | settings.get("plan", {}),
         ),
         settings=LoopSettings(
             learning_rate=lambda step, total: 1e-3 * step,

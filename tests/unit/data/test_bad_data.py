@@ -98,7 +98,6 @@ def test_all_records_left_out(write_source: WriteSource, prepared: Prepare) -> N
         ("a.json", ""),
         ("a.json", "[]"),
         ("a.csv", "prompt,response\n"),
-        ("a.txt", "\n"),
     ],
 )
 def test_an_empty_file(write_source: WriteSource, prepared: Prepare, name: str, content: str) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from ytrain.data.chat import ChatRenderer, Supervise, render_text
+from ytrain.data.chat import ChatRenderer, Supervise
 from ytrain.data.encoding import Encoder
-from ytrain.data.records import Chat, Text, Unusable
+from ytrain.data.records import Chat, Unusable
+from ytrain.data.tokenising import vocabulary
 from ytrain_api.errors import SpecError
 
 pytestmark = pytest.mark.unit
@@ -40,7 +41,7 @@ def _sequences(
     """For each sequence its tokens, and the runs of supervised tokens."""
     rendered = ChatRenderer(tokenizer, arguments=arguments).render(Chat(tuple(messages)), supervise)
     result = []
-    for ids, mask in Encoder(tokenizer).encode(rendered):
+    for ids, mask in Encoder(vocabulary(tokenizer)).encode(rendered):
         tokens = [tokenizer.decode([token]) for token in ids]
         runs: list[list[str]] = []
         for position, (token, supervised) in enumerate(zip(tokens, mask, strict=True)):
@@ -153,7 +154,7 @@ def test_what_follows_the_last_answer_is_left_out(make_tokenizer: MakeTokenizer)
 def test_labels_cover_spaces_line_ends_and_characters_of_several_tokens(make_tokenizer: MakeTokenizer) -> None:
     messages = (SINGLE[0], _turn("assistant", "  Hello \n\n é😀 "))
     tokenizer = make_tokenizer("smollm2")
-    [(ids, mask)] = Encoder(tokenizer).encode(ChatRenderer(tokenizer).render(Chat(messages)))
+    [(ids, mask)] = Encoder(vocabulary(tokenizer)).encode(ChatRenderer(tokenizer).render(Chat(messages)))
     assert tokenizer.decode(ids[mask]) == "  Hello \n\n é😀 <|im_end|>"
 
 
@@ -215,18 +216,3 @@ def test_the_prompt_of_the_last_turn(make_tokenizer: MakeTokenizer) -> None:
 def test_a_tokenizer_without_template_is_a_fault_of_the_job(make_tokenizer: MakeTokenizer) -> None:
     with pytest.raises(SpecError, match=r"no chat template. Give one in data.chatTemplate"):
         ChatRenderer(make_tokenizer(None))
-
-
-def test_plain_text_is_learned_but_for_its_first_token(make_tokenizer: MakeTokenizer) -> None:
-    tokenizer = make_tokenizer(None)
-    ids, mask = Encoder(tokenizer).encode([render_text(Text("Hi there"), "", "<|endoftext|>")])[0]
-    assert [tokenizer.decode([token]) for token in ids] == ["Hi", " there", "<|endoftext|>"]
-    assert mask.tolist() == [False, True, True]
-
-
-def test_plain_text_that_goes_on_gets_no_end(make_tokenizer: MakeTokenizer) -> None:
-    tokenizer = make_tokenizer(None)
-    rendered = render_text(Text("Hi there", ends=False), "<|begin_of_text|>", "<|endoftext|>")
-    ids, mask = Encoder(tokenizer).encode([rendered])[0]
-    assert [tokenizer.decode([token]) for token in ids] == ["<|begin_of_text|>", "Hi", " there"]
-    assert mask.tolist() == [False, True, True]

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ytrain.data import pack, plan_epoch
+from ytrain.data.order import epoch_samples, plan_rows
 
 pytestmark = pytest.mark.unit
 ORDER = [4, 1, 3, 6, 0, 7, 2, 5]
@@ -71,3 +72,40 @@ def test_a_run_resumed_with_another_release_goes_on_in_the_same_order() -> None:
 
 def test_steps_are_cut_from_one_order_whatever_their_limit() -> None:
     assert np.concatenate(plan_epoch([1] * 8, 42, 0, batch_tokens=3)).tolist() == ORDER
+
+
+@given(LENGTHS.filter(bool), st.integers(0, 3), st.integers(1, 60))
+def test_rows_of_an_epoch_hold_every_sample_once(lengths: list[int], epoch: int, row_tokens: int) -> None:
+    order = plan_rows(lengths, 42, epoch, row_tokens=row_tokens)
+    rows = [order.row(number).tolist() for number in range(len(order))]
+    assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
+    assert all(row for row in rows)
+    assert all(sum(lengths[index] for index in row) <= max(row_tokens, *lengths) for row in rows)
+
+
+def test_rows_are_filled_in_parts_of_the_order_and_shuffled() -> None:
+    lengths = [1 + 37 * i % 60 for i in range(60_000)]
+    order = plan_rows(lengths, 1, 0, row_tokens=64)
+    assert sum(lengths) > 0.99 * 64 * len(order)
+    first = order.samples[: len(lengths) // 20]
+    assert 29 < np.array(lengths)[first].mean() < 32  # long samples are packed first, and do not come first
+
+
+@pytest.mark.parametrize(
+    ("parts", "epochs"),
+    [
+        ([(3, 1.0)], [[0, 1, 2], [0, 1, 2]]),
+        ([(2, 2.0), (1, 1.0)], [[0, 1, 2, 3, 4]]),
+        ([(0, 0.5), (2, 1.0)], [[0, 1]]),
+    ],
+)
+def test_whole_repeats_are_seen_whole(parts: list[tuple[int, float]], epochs: list[list[int]]) -> None:
+    assert [epoch_samples(parts, 7, epoch).tolist() for epoch in range(len(epochs))] == epochs
+
+
+def test_a_fraction_of_a_source_is_seen_in_turn() -> None:
+    seen = [epoch_samples([(10, 0.3), (2, 1.5)], 7, epoch).tolist() for epoch in range(10)]
+    assert [sum(index < 10 for index in epoch) for epoch in seen] == [3] * 10
+    assert sorted(index for epoch in seen for index in epoch if index < 10) == sorted([*range(10)] * 3)
+    assert [sum(index >= 10 for index in epoch) for epoch in seen] == [3] * 10
+    assert seen != [epoch_samples([(10, 0.3), (2, 1.5)], 8, epoch).tolist() for epoch in range(10)]

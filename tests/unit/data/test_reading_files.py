@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ytrain.data import reading
-from ytrain.data.reading import RawRecord, read_records
+from ytrain.data.reading import DataFile, RawRecord, read_records
 from ytrain.data.records import Text
 from ytrain_api.errors import DataError
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 def _read(tmp_path: Path, name: str, content: str | bytes) -> list[tuple[int, object]]:
     path = tmp_path / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return [(record.line, record.fault or record.value) for record in read_records(path, name)]
+    return [(record.line, record.fault or record.value) for record in read_records(DataFile(path, name))]
 
 
 @pytest.mark.parametrize(
@@ -43,20 +43,26 @@ def _read(tmp_path: Path, name: str, content: str | bytes) -> list[tuple[int, ob
         ("a.csv", 'q,a\n"x"y,1\n1,2\n', [(2, None), (3, {"q": "1", "a": "2"})]),
         ("a.tsv", "q\ta\n1, 2\t3\n", [(2, {"q": "1, 2", "a": "3"})]),
         ("a.txt", "one\n\ntwo\n", [(1, Text("one\n\ntwo\n"))]),
-        ("a.txt", " \n", []),
+        ("a.md", "# one\n", [(1, Text("# one\n"))]),
+        ("a.txt", "", [(1, Text(""))]),
+        ("a.txt", "café".encode("utf-16"), [(1, "UTF-16, not UTF-8. Convert it, for example: iconv -f UTF-16")]),
+        ("a.txt", b"one\ncaf\xe9", [(2, "not UTF-8: byte 0xe9 at offset 7 of the file. Convert it")]),
+        ("a.md", b"\x7fELF\0\0", [(1, "binary, not text: it holds a zero byte. Remove it from the data.")]),
     ],
 )
-def test_records_and_their_lines(tmp_path: Path, name: str, content: str, expected: list[tuple[int, object]]) -> None:
+def test_records_and_their_lines(
+    tmp_path: Path, name: str, content: str | bytes, expected: list[tuple[int, object]]
+) -> None:
     records = _read(tmp_path, name, content)
     assert [line for line, _ in records] == [line for line, _ in expected]
     for (_, found), (_, wanted) in zip(records, expected, strict=True):
-        assert found == wanted or (wanted is None and isinstance(found, str))
+        assert found == wanted or (isinstance(found, str) and found.startswith(str(wanted or "")))
 
 
 def test_a_parquet_file_counts_rows(tmp_path: Path) -> None:
     rows = [{"text": str(number), "messages": None} for number in range(600)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    records = list(read_records(tmp_path / "a.parquet", "a.parquet"))
+    records = list(read_records(DataFile(tmp_path / "a.parquet", "a.parquet")))
     assert records[599] == RawRecord(600, {"text": "599", "messages": None})
 
 
@@ -64,7 +70,7 @@ def test_a_long_text_comes_in_pieces_of_one_document(tmp_path: Path, monkeypatch
     monkeypatch.setattr(reading, "TEXT_BLOCK_CHARACTERS", 10)
     assert _read(tmp_path, "a.txt", "12345\n12345\nlast\n") == [
         (1, Text("12345\n12345\n", ends=False)),
-        (3, Text("last\n")),
+        (3, Text("last\n", begins=False)),
     ]
 
 
@@ -76,7 +82,7 @@ def test_a_long_text_comes_in_pieces_of_one_document(tmp_path: Path, monkeypatch
             b'{"a": 1}\n{"a": "caf\xe9"}\n',
             r"a.jsonl:2: the file is not UTF-8: byte 0xe9 at offset 19 of .*iconv",
         ),
-        ("a.txt", "café".encode("utf-16"), r"a.txt:1: the file is UTF-16, not UTF-8.*iconv -f UTF-16"),
+        ("a.jsonl", "café".encode("utf-16"), r"a.jsonl:1: the file is UTF-16, not UTF-8.*iconv -f UTF-16"),
         ("a.csv", b"q,a\n\x80,1\n", r"a.csv:2: the file is not UTF-8: byte 0x80 at offset 4"),
         ("a.jsonl", b"\xef\xbb\xbf\xe9", r"a.jsonl:1: the file is not UTF-8: byte 0xe9 at offset 3 "),
         ("a.csv", b"q,q\n1,2\n", r"a.csv:1: the header names a column twice: q, q"),
@@ -109,4 +115,4 @@ def test_a_streamed_array_is_the_array(
     path.write_text(json.dumps(values, indent=indent))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "_JSON_BLOCK_CHARACTERS", block)
-        assert [record.value for record in read_records(path, "array.json")] == values
+        assert [record.value for record in read_records(DataFile(path, "array.json"))] == values

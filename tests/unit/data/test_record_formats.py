@@ -126,7 +126,7 @@ def test_an_unusable_record_says_why(record: object, reason: str) -> None:
     [
         ("chat", {"text": "t"}, "plain text among chats: keys text; set format: text"),
         ("chat", {"output": "t"}, "plain text among chats"),
-        ("chat", Text("t"), "plain text among chats: a .txt file"),
+        ("chat", Text("t"), "plain text among chats: a text file"),
         ("text", {"prompt": "q", "response": "a"}, "a chat among plain texts"),
     ],
 )

@@ -52,6 +52,12 @@ class DataReport(BaseModel):
     """Tokens of an epoch, repeats included."""
     supervised_tokens: int = 0
     """Labels of an epoch, repeats included."""
+    encoded_tokens: int = 0
+    """Tokens of the records that are not bad, each once: learned, context, or left out."""
+    context_tokens: int = 0
+    """Of these, those that are given and not learned: prompts, and the token that a text begins with."""
+    left_out_tokens: int = 0
+    """Of these, those that would be learned if `data.maxTokens` were larger."""
     reasons: dict[str, int] = Field(default_factory=dict)
     """Records left out, by reason."""
     first_skipped: list[Skipped] = Field(default_factory=list)
@@ -83,18 +89,19 @@ class DataReport(BaseModel):
         return self.model_dump(by_alias=True)
 
 
-_RECORDS = ("read", "used", "bad", "overlong", "truncated", "split", "split_chats")
+_ENCODED = ("encoded_tokens", "context_tokens", "left_out_tokens")
+_RECORDS = ("read", "used", "bad", "overlong", "truncated", "split", "split_chats", *_ENCODED)
 _PER_EPOCH = ("samples", "tokens", "supervised_tokens")
 
 
-def total(reports: Iterable[tuple[DataReport, int]], digest: str) -> DataReport:
-    """Sums the reports of several sources, each with its number of repeats.
+def total(reports: Iterable[tuple[DataReport, float]], digest: str) -> DataReport:
+    """Sums the reports of several sources, each with how often an epoch sees it.
 
-    Records count once; samples, tokens and labels count as often as an epoch repeats them.
+    Records and what was encoded of them count once; samples, tokens and labels count as often as an epoch repeats them.
     """
     parts = list(reports)
     records = {name: sum(getattr(part, name) for part, _ in parts) for name in _RECORDS}
-    per_epoch = {name: sum(getattr(part, name) * repeat for part, repeat in parts) for name in _PER_EPOCH}
+    per_epoch = {name: round(sum(getattr(part, name) * repeat for part, repeat in parts)) for name in _PER_EPOCH}
     reasons = sum((Counter(part.reasons) for part, _ in parts), Counter[str]())
     first = [skipped for part, _ in parts for skipped in part.first_skipped][:FIRST_SKIPPED]
     return DataReport(**records, **per_epoch, reasons=dict(reasons.most_common()), first_skipped=first, digest=digest)

@@ -21,7 +21,7 @@ import xxhash
 from ytrain.data.accounting import DataReport
 from ytrain.data.dataset import SCHEMA, Sample
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever the same inputs give other tokens or another file layout."""
 TOKENS = "tokens.arrow"
 SKIPPED = "skipped.jsonl"
@@ -136,5 +136,6 @@ def _record_batch(samples: Sequence[Sample], numbers: dict[str, int], schema: pa
         pa.ListArray.from_arrays(offsets, pa.array(mask)),
         pa.array([numbers[sample.source] for sample in samples], pa.int32()),
         pa.array([sample.line for sample in samples], pa.int64()),
+        pa.array([np.count_nonzero(sample.supervised) for sample in samples], pa.int32()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -5,25 +5,18 @@ answer. So any template works, whether or not it marks its answers; where a temp
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
-from transformers import PreTrainedTokenizerBase
 
-from ytrain.data.records import Chat, Message, Text, Unusable
+from ytrain.data.records import Chat, Message, Rendered, Unusable
 from ytrain_api.errors import SpecError
 
+if TYPE_CHECKING:
+    # Not wanted in the processes that encode texts: it takes seconds and much memory to import.
+    from transformers import PreTrainedTokenizerBase
+
 Supervise = Literal["allAssistantTurns", "lastTurn"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A text to be tokenised, and the spans of it that are learned."""
-
-    text: str
-    spans: tuple[tuple[int, int], ...]
-    """[start, end) in characters, ascending, not overlapping, not empty."""
 
 
 class ChatRenderer:
@@ -40,7 +33,7 @@ class ChatRenderer:
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         template: str | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
@@ -133,14 +126,3 @@ class ChatRenderer:
 def _learned(text: str, spans: Sequence[tuple[int, int]]) -> Rendered:
     """The text up to its last supervised character: no label depends on what follows."""
     return Rendered(text[: spans[-1][1]], tuple(spans))
-
-
-def render_text(record: Text, beginning: str, end: str) -> Rendered:
-    """A plain text between the tokenizer's beginning and end tokens, all of it supervised but the beginning.
-
-    Args:
-        beginning: text of the token that the tokenizer starts sequences with, or nothing.
-        end: text of the end-of-sequence token; left out where the text goes on in the next record.
-    """
-    text = beginning + record.text + (end if record.ends else "")
-    return Rendered(text, ((len(beginning), len(text)),))

@@ -4,6 +4,8 @@ It reads what tokenising.py wrote. Nothing is padded: a sample is as long as it 
 """
 
 import json
+import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +14,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ytrain.data.order import epoch_samples
+
 SCHEMA = pa.schema(
     [
         pa.field("input_ids", pa.list_(pa.int32()), nullable=False),
         pa.field("supervised", pa.list_(pa.uint8()), nullable=False),
         pa.field("file", pa.int32(), nullable=False),
         pa.field("line", pa.int64(), nullable=False),
+        pa.field("labels", pa.int32(), nullable=False),
     ]
 )
+
+
+BYTES_PER_TOKEN = 5
+"""An id and a mask byte."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,17 +45,25 @@ class Sample:
     """1-based line, or row, of the record."""
 
 
+RESIDENT_BYTES = 64 << 20
+"""How much of a mapped file may stay in this process's memory once it was read; the system caches the rest."""
+
+
 class _Part:
     """The samples of one Arrow file."""
 
     def __init__(self, path: Path) -> None:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._touched = 0
+        reader = pa.ipc.open_file(pa.py_buffer(self._map))
         self.names: list[str] = json.loads(reader.schema.metadata[b"files"])
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-        self._batches = [batch.columns for batch in batches]
+        self._batches = [batch.columns[:4] for batch in batches]
         self._firsts = np.cumsum([0, *(batch.num_rows for batch in batches)])
-        self.lengths = np.concatenate([np.empty(0, np.int64), *(_lengths(batch) for batch in batches)])
-        self.supervised_counts = np.concatenate([np.empty(0, np.int64), *(_counts(batch) for batch in batches)])
+        self.lengths = np.concatenate([np.empty(0, np.int32), *(_lengths(batch) for batch in batches)])
+        counts = [batch.column("labels").to_numpy() for batch in batches]
+        self.supervised_counts = np.concatenate([np.empty(0, np.int32), *counts])
 
     def __len__(self) -> int:
         return int(self._firsts[-1])
@@ -55,6 +72,7 @@ class _Part:
         batch = int(np.searchsorted(self._firsts, index, side="right")) - 1
         ids, supervised, files, lines = self._batches[batch]
         row = index - int(self._firsts[batch])
+        self._release(int(self.lengths[index]) * BYTES_PER_TOKEN)
         return Sample(
             input_ids=ids[row].values.to_numpy(),
             supervised=supervised[row].values.to_numpy().view(np.bool_),
@@ -62,41 +80,47 @@ class _Part:
             line=lines[row].as_py(),
         )
 
+    def _release(self, coming: int) -> None:
+        """Leave the pages that were read to the system's cache now and then; what still refers to them reads anew."""
+        self._touched += coming + 2 * mmap.PAGESIZE
+        if self._touched > RESIDENT_BYTES:
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0
 
-def _lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    lengths: npt.NDArray[np.int64] = np.diff(batch.column("input_ids").offsets.to_numpy()).astype(np.int64)
+
+def _lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int32]:
+    lengths: npt.NDArray[np.int32] = np.diff(batch.column("input_ids").offsets.to_numpy())
     return lengths
 
 
-def _counts(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    mask = batch.column("supervised")
-    sums = np.concatenate([[0], np.cumsum(mask.values.to_numpy(), dtype=np.int64)])
-    counts: npt.NDArray[np.int64] = np.diff(sums[mask.offsets.to_numpy()])
-    return counts
-
-
 class TokenDataset:
-    """The samples of an epoch in file order, each source as often as it is repeated.
+    """The samples that epochs see in file order, each source as often as an epoch sees it, rounded up.
 
     Args:
-        parts: an Arrow file of each source, with its number of repeats.
+        parts: an Arrow file of each source, and how often an epoch sees its samples.
     """
 
-    def __init__(self, parts: Sequence[tuple[Path, int]]) -> None:
-        self._parts = [(_Part(path), repeat) for path, repeat in parts]
-        self._firsts = np.cumsum([0, *(len(part) * repeat for part, repeat in self._parts)])
-        empty = np.empty(0, np.int64)
-        self.lengths: npt.NDArray[np.int64] = np.concatenate(
-            [empty, *(np.tile(part.lengths, repeat) for part, repeat in self._parts)]
+    def __init__(self, parts: Sequence[tuple[Path, float]]) -> None:
+        self._repeats = [repeat for _, repeat in parts]
+        self._parts = [(_Part(path), math.ceil(repeat)) for path, repeat in parts]
+        self._firsts = np.cumsum([0, *(len(part) * copies for part, copies in self._parts)])
+        empty = np.empty(0, np.int32)
+        self.lengths: npt.NDArray[np.int32] = np.concatenate(
+            [empty, *(np.tile(part.lengths, copies) for part, copies in self._parts)]
         )
         """Tokens of each sample `[N]`."""
-        self.supervised_counts: npt.NDArray[np.int64] = np.concatenate(
-            [empty, *(np.tile(part.supervised_counts, repeat) for part, repeat in self._parts)]
+        self.supervised_counts: npt.NDArray[np.int32] = np.concatenate(
+            [empty, *(np.tile(part.supervised_counts, copies) for part, copies in self._parts)]
         )
         """Labels of each sample `[N]`."""
 
     def __len__(self) -> int:
         return int(self._firsts[-1])
+
+    def epoch_samples(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+        """Indices of the samples that an epoch sees, in file order; which, matters where a source is seen in part."""
+        parts = [(len(part), repeat) for (part, _), repeat in zip(self._parts, self._repeats, strict=True)]
+        return epoch_samples(parts, seed, epoch)
 
     def __getitem__(self, index: int) -> Sample:
         """The sample; its arrays are read-only views of the mapped file."""

@@ -1,6 +1,7 @@
-"""Turns rendered texts into token ids with label masks, in batches on all cores.
+"""Turns texts into token ids, in batches on all cores; with a label mask where only parts of a text are learned.
 
-No special token is added and nothing is cut or padded: the text holds all that the model will see.
+No special token is added and nothing is cut or padded. It knows nothing of transformers, whose import is not wanted in
+the processes that encode texts.
 """
 
 from bisect import bisect_left, bisect_right
@@ -9,10 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
 
-from ytrain.data.chat import Rendered
-from ytrain_api.errors import SpecError
+from ytrain.data.records import Rendered
 
 Tokens = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
@@ -21,18 +20,12 @@ Mask = npt.NDArray[np.bool_]
 class Encoder:
     """Encodes with a copy of a fast tokenizer.
 
-    Raises:
-        SpecError: the tokenizer has no fast version, which alone tells where a token lies in the text.
+    Args:
+        vocabulary: the tokenizer as JSON, as `tokenizer.json` holds it.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
-            raise SpecError(
-                f"the tokenizer of {tokenizer.name_or_path or 'the model'} ({type(tokenizer).__name__}) has no fast"
-                " version: the model folder needs a tokenizer.json."
-            )
-        self._backend = Tokenizer.from_str(backend.to_str())
+    def __init__(self, vocabulary: str) -> None:
+        self._backend = Tokenizer.from_str(vocabulary)
         self._backend.no_truncation()
         self._backend.no_padding()
         # A byte-level post-processor trims spaces off the offsets (trim_offsets), which would lose labels.
@@ -55,6 +48,11 @@ class Encoder:
             mask[:1] = False
             samples.append((np.asarray(encoding.ids, dtype=np.int32), mask))
         return samples
+
+    def encode_texts(self, texts: Sequence[str]) -> list[Tokens]:
+        """Token ids `[T]` of each text; without offsets, which take as long as the rest."""
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
 
 
 def _start(offset: tuple[int, int]) -> int:

@@ -67,7 +67,9 @@ def normalise(
     """
     if isinstance(value, Text):
         if kind == "chat" and format == "auto":
-            raise Unusable("plain text among chats", "a .txt file; set format: text to learn it as it is")
+            raise Unusable("plain text among chats", "a text file; set format: text to learn it as it is")
+        if _blank(value.text):
+            raise Unusable("empty text")
         return value
     if not isinstance(value, dict):
         raise Unusable("not an object with keys", f"found {type(value).__name__}")
@@ -80,6 +82,19 @@ def normalise(
     if system is not None:
         return Chat(({"role": "system", "content": system}, *parsed.messages), parsed.tools)
     return parsed
+
+
+def recognise(keys: Iterable[str], kind: RecordKind, format: str) -> None:
+    """Whether records with these keys can be used, all of them filled.
+
+    Raises:
+        Unusable: they cannot. Of chats in a format that was given, only their values tell.
+    """
+    filled = dict.fromkeys(keys, "filled")
+    if format == "auto":
+        _detect(filled, kind)
+    elif format == "text":
+        _text(filled)
 
 
 def _detect(record: Mapping[str, Any], kind: RecordKind) -> str:

@@ -4,18 +4,26 @@ To be called in one process, before any process group exists; others open the sa
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from ytrain.data.accounting import DataReport, total
 from ytrain.data.cache import SKIPPED, TOKENS, EntryWriter, cache_key, claimed, combined_digest, file_digest, load_entry
 from ytrain.data.dataset import Sample, TokenDataset
-from ytrain.data.reading import read_records
-from ytrain.data.tokenising import Tokeniser, TokenSettings
+from ytrain.data.formats import recognise
+from ytrain.data.opening import unreadable
+from ytrain.data.pace import Pace
+from ytrain.data.reading import DataFile, columns, read_records
+from ytrain.data.records import Unusable
+from ytrain.data.tokenising import Tokeniser, TokenSettings, vocabulary
+from ytrain.data.workers import encoding
 from ytrain_api.errors import DataError
+
+if TYPE_CHECKING:
+    # Not wanted in the processes that encode texts: it takes seconds and much memory to import.
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,8 @@ class DataSource:
     files: tuple[tuple[str, Path], ...]
     """Each file's name in messages, and where it lies."""
     format: str = "auto"
-    repeat: int = 1
-    """How often an epoch sees each record."""
+    repeat: float = 1.0
+    """How often an epoch sees each record; of a fraction, others in every epoch."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +43,20 @@ class PreparedData:
 
     dataset: TokenDataset
     report: DataReport
-    parts: tuple[tuple[Path, int], ...]
+    parts: tuple[tuple[Path, float], ...]
     """What another process gives to `TokenDataset`."""
 
 
 def prepare(
     sources: Sequence[DataSource],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     settings: TokenSettings,
     cache: Path,
     *,
     max_bad_fraction: float = 0.01,
     where: str = "data.train",
     skipped: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> PreparedData:
     """Tokenises the sources, or finds them tokenised in the cache.
 
@@ -56,6 +65,7 @@ def prepare(
         max_bad_fraction: more unusable records than this, of all that were read, are an error.
         where: the field of the job that messages name.
         skipped: file that gets a JSON line for each record left out; written before anything is judged.
+        tell: is told now and then how far tokenising is.
 
     Raises:
         DataError: too many bad records, no usable record, an empty or broken file.
@@ -64,13 +74,15 @@ def prepare(
     identity = _tokenizer_identity(tokenizer)
     reports, folders = [], []
     for source in sources:
-        digests = [file_digest(path) for _, path in source.files]
+        digests = [_digest(name, path) for name, path in source.files]
         names = [name for name, _ in source.files]
         folder = cache / cache_key([identity, asdict(settings), source.format, names, digests])
         report = load_entry(folder)
         if report is None:
             with claimed(folder):
-                report = load_entry(folder) or _tokenise(source, tokenizer, settings, folder, combined_digest(digests))
+                report = load_entry(folder) or _tokenise(
+                    source, tokenizer, settings, folder, combined_digest(digests), tell
+                )
         reports.append((report, source.repeat))
         folders.append(folder)
     report = total(reports, combined_digest(part.digest for part, _ in reports))
@@ -81,31 +93,59 @@ def prepare(
     return PreparedData(TokenDataset(parts), report, parts)
 
 
-def _tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    vocabulary = backend.to_str() if backend is not None else repr(tokenizer)
+def _digest(name: str, path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise unreadable(name, error) from error
+
+
+def _tokenizer_identity(tokenizer: "PreTrainedTokenizerBase") -> str:
     return cache_key(
-        [vocabulary, tokenizer.chat_template, {k: str(v) for k, v in tokenizer.special_tokens_map.items()}]
+        [vocabulary(tokenizer), tokenizer.chat_template, {k: str(v) for k, v in tokenizer.special_tokens_map.items()}]
     )
 
 
 def _tokenise(
-    source: DataSource, tokenizer: PreTrainedTokenizerBase, settings: TokenSettings, folder: Path, digest: str
+    source: DataSource,
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: TokenSettings,
+    folder: Path,
+    digest: str,
+    tell: Callable[[str], None],
 ) -> DataReport:
-    report = DataReport(digest=digest)
-    with EntryWriter(folder) as entry:
-        tokeniser = Tokeniser(tokenizer, settings, source.format, report, entry.log)
+    report, pace = DataReport(digest=digest), Pace(sum(path.stat().st_size for _, path in source.files), tell)
+    with EntryWriter(folder) as entry, encoding(vocabulary(tokenizer), pace.size) as (submit, ahead):
+        tokeniser = Tokeniser(tokenizer, settings, source.format, submit, ahead, report, entry.log)
 
         def samples() -> Iterator[Sample]:
             for name, path in source.files:
-                before = report.read
-                yield from tokeniser.samples(read_records(path, name), name)
+                before, file = report.read, DataFile(path, name, pace.done)
+                _check_columns(file, source.format, settings)
+                for sample in tokeniser.samples(read_records(file), name):
+                    yield sample
+                    pace.tell(report.encoded_tokens)
                 if report.read == before:
                     raise DataError(f"{name}: the file holds no record. Remove it from the data, or fill it.")
 
         entry.write(samples(), [name for name, _ in source.files])
         entry.finish(report)
     return report
+
+
+def _check_columns(file: DataFile, format: str, settings: TokenSettings) -> None:
+    """Refuse a table of which no row can be used, before all of them are read."""
+    names = columns(file)
+    if names is None:
+        return
+    try:
+        recognise(names, settings.kind, format)
+    except Unusable as fault:
+        wanted = "text (or output)" if settings.kind == "text" else "one of the formats in docs/data.md"
+        raise DataError(
+            f"{file.name}: {fault.reason}: its columns are {', '.join(names)}; wanted is {wanted}. Rename a column, or"
+            " set the source's format."
+        ) from fault
 
 
 def _write_skipped(folders: Sequence[Path], target: Path) -> None:

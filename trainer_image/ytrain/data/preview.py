@@ -3,13 +3,18 @@
 For `ytrain check`, which prints them in colour.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from ytrain.data.dataset import Sample
 
+if TYPE_CHECKING:
+    # Not wanted in the processes that encode texts: it takes seconds and much memory to import.
+    from transformers import PreTrainedTokenizerBase
 
-def runs(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, bool]]:
+
+def runs(sample: Sample, tokenizer: "PreTrainedTokenizerBase") -> list[tuple[str, bool]]:
     """The decoded sample, special tokens included, cut where the mask changes.
 
     Returns:

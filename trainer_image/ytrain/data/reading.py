@@ -1,18 +1,21 @@
 """Streams the records of one file, each with its line, whatever the file's type; memory does not grow with the file.
 
-A line that cannot be decoded costs that line. A file that is not UTF-8, or is broken as a whole, is a `DataError`.
+A line that cannot be decoded costs that line, and a text that is none costs that text. A file of records that is not
+UTF-8, or is broken as a whole, is a `DataError`.
 """
 
 import csv
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ytrain.data.opening import COMPRESSIONS, BytesRead, data_suffix, opened, unreadable
 from ytrain.data.records import Text
 from ytrain_api.errors import DataError
 
@@ -20,7 +23,6 @@ TEXT_BLOCK_CHARACTERS = 1 << 20
 """A text file is handed on in pieces of about this size, cut at line ends."""
 _JSON_BLOCK_CHARACTERS = 1 << 20
 _PARQUET_ROWS = 256
-_BUFFER_BYTES = 1 << 20
 _FIELD_CHARACTERS = 1 << 26
 """Longest field of a table: a quote that is never closed would otherwise swallow the rest of the file."""
 
@@ -35,33 +37,56 @@ class RawRecord:
     fault: str | None = None
 
 
-def read_records(path: Path, name: str) -> Iterator[RawRecord]:
-    """Streams the records of a `.jsonl`, `.json`, `.csv`, `.tsv`, `.txt` or `.parquet` file.
+@dataclass(frozen=True)
+class DataFile:
+    """A file to be read."""
 
-    Args:
-        name: how messages call the file.
+    path: Path
+    name: str
+    """How messages call it."""
+    done: BytesRead = field(default_factory=BytesRead)
+    """Is counted up."""
+
+
+def read_records(file: DataFile) -> Iterator[RawRecord]:
+    """Streams the records of a file of one of the types `SUFFIXES`, which may be compressed.
 
     Raises:
-        DataError: the file is not UTF-8, or its frame (JSON array, CSV header, Parquet footer) is broken.
+        DataError: a file of records is not UTF-8, its frame (JSON array, CSV header, Parquet footer) is broken, or it
+            cannot be read or decompressed to its end.
     """
-    return _READERS[path.suffix.lower()](path, name)
+    try:
+        yield from _READERS[data_suffix(file.path)](file)
+    except _NotUtf8 as error:
+        raise DataError(f"{file.name}:{error.line}: the file is {error}") from error
+    except OSError as error:
+        raise unreadable(file.name, error) from error
 
 
-def _lines(path: Path, name: str) -> Iterator[str]:
+class _NotUtf8(Exception):
+    """A file that is not UTF-8; the words say what it is instead and what to do."""
+
+    def __init__(self, line: int, words: str) -> None:
+        super().__init__(words)
+        self.line = line
+
+
+def _lines(file: DataFile) -> Iterator[str]:
     """Decoded lines with their line ends. A byte-order mark is dropped."""
     offset = 0
-    with path.open("rb", buffering=_BUFFER_BYTES) as file:
-        for number, raw in enumerate(file, start=1):
+    with opened(file.path, file.done) as stream:
+        for number, raw in enumerate(stream, start=1):
             start, offset = offset, offset + len(raw)
             if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise DataError(f"{name}:1: the file is UTF-16, not UTF-8. {_convert(name, 'UTF-16')}")
+                raise _NotUtf8(1, f"UTF-16, not UTF-8. {_convert(file.name, 'UTF-16')}")
             try:
                 yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 at = len(raw) - len(error.object) + error.start  # error.object lacks the byte-order mark
-                raise DataError(
-                    f"{name}:{number}: the file is not UTF-8: byte 0x{raw[at]:02x} at offset {start + at} of the file."
-                    f" {_convert(name, 'WINDOWS-1252')}"
+                raise _NotUtf8(
+                    number,
+                    f"not UTF-8: byte 0x{raw[at]:02x} at offset {start + at} of the file."
+                    f" {_convert(file.name, 'WINDOWS-1252')}",
                 ) from error
 
 
@@ -79,28 +104,28 @@ def _decode_line(number: int, line: str) -> RawRecord:
         return RawRecord(number, fault="nested too deeply")
 
 
-def _read_jsonl(path: Path, name: str) -> Iterator[RawRecord]:
-    for number, line in enumerate(_lines(path, name), start=1):
+def _read_jsonl(file: DataFile) -> Iterator[RawRecord]:
+    for number, line in enumerate(_lines(file), start=1):
         if not line.isspace():
             yield _decode_line(number, line)
 
 
-def _read_json(path: Path, name: str) -> Iterator[RawRecord]:
+def _read_json(file: DataFile) -> Iterator[RawRecord]:
     """Streams an array. An object is one record, or holds the array under `data`, or is the first of JSON lines."""
-    filled = (line for line in _lines(path, name) if not line.isspace())
+    filled = (line for line in _lines(file) if not line.isspace())
     first = next(filled, "")
     if first.lstrip().startswith("["):
-        yield from _read_array(path, name)
+        yield from _read_array(file)
         return
     if next(filled, None) is not None and _decode_line(1, first).fault is None:
-        yield from _read_jsonl(path, name)
+        yield from _read_jsonl(file)
         return
     if not first:
         return
     try:
-        value = json.loads("".join(_lines(path, name)))
+        value = json.loads("".join(_lines(file)))
     except json.JSONDecodeError as error:
-        raise DataError(f"{name}:{error.lineno}: broken JSON: {error.msg}") from error
+        raise DataError(f"{file.name}:{error.lineno}: broken JSON: {error.msg}") from error
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         for number, record in enumerate(value["data"], start=1):
             yield RawRecord(number, record)
@@ -142,8 +167,8 @@ class _Cursor:
                 return self.text[:1]
 
 
-def _read_array(path: Path, name: str) -> Iterator[RawRecord]:
-    cursor = _Cursor(_lines(path, name))
+def _read_array(file: DataFile) -> Iterator[RawRecord]:
+    cursor = _Cursor(_lines(file))
     decoder = json.JSONDecoder()
     cursor.peek()
     expected = "["
@@ -152,11 +177,11 @@ def _read_array(path: Path, name: str) -> Iterator[RawRecord]:
         if found == "]" and expected != "[":
             return
         if found != expected:
-            raise DataError(f"{name}:{cursor.line}: broken JSON: expected {expected!r} or ']', found {found!r}")
+            raise DataError(f"{file.name}:{cursor.line}: broken JSON: expected {expected!r} or ']', found {found!r}")
         cursor.skip(1)
         if cursor.peek() == "]" and expected == "[":
             return
-        line, value = cursor.line, _element(cursor, decoder, name)
+        line, value = cursor.line, _element(cursor, decoder, file.name)
         yield RawRecord(line, value)
         expected = ","
 
@@ -178,9 +203,9 @@ def _element(cursor: _Cursor, decoder: json.JSONDecoder, name: str) -> Any:
         return value
 
 
-def _read_table(path: Path, name: str, dialect: str) -> Iterator[RawRecord]:
+def _read_table(file: DataFile, dialect: str) -> Iterator[RawRecord]:
     csv.field_size_limit(_FIELD_CHARACTERS)
-    rows = csv.reader(_lines(path, name), dialect=dialect, strict=True)
+    rows = csv.reader(_lines(file), dialect=dialect, strict=True)
     start = 1
     header: list[str] | None = None
     while True:
@@ -197,45 +222,77 @@ def _read_table(path: Path, name: str, dialect: str) -> Iterator[RawRecord]:
         if header is None:
             header = [column.strip() for column in row]
             if len(set(header)) < len(header):
-                raise DataError(f"{name}:{start}: the header names a column twice: {', '.join(header)}. Rename one.")
+                raise DataError(
+                    f"{file.name}:{start}: the header names a column twice: {', '.join(header)}. Rename one."
+                )
         elif len(row) != len(header):
             yield RawRecord(start, fault=f"{len(row)} fields where the header has {len(header)}")
         else:
             yield RawRecord(start, dict(zip(header, row, strict=True)))
 
 
-def _read_text(path: Path, name: str) -> Iterator[RawRecord]:
-    """One document, in pieces: each but the last does not end the document."""
+def _read_text(file: DataFile) -> Iterator[RawRecord]:
+    """One document, in pieces: each but the last does not end the document. A file that is no text is a fault."""
     piece: list[str] = []
-    start, size = 1, 0
-    for number, line in enumerate(_lines(path, name), start=1):
-        if size >= TEXT_BLOCK_CHARACTERS:
-            yield RawRecord(start, Text("".join(piece), ends=False))
-            piece, start, size = [], number, 0
-        piece.append(line)
-        size += len(line)
-    if "".join(piece).strip():
-        yield RawRecord(start, Text("".join(piece)))
-
-
-def _read_parquet(path: Path, name: str) -> Iterator[RawRecord]:
+    start, size, begins = 1, 0, True
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
-            row = 0
-            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
+        for number, line in enumerate(_lines(file), start=1):
+            if "\0" in line:
+                raise _NotUtf8(number, "binary, not text: it holds a zero byte. Remove it from the data.")
+            if size >= TEXT_BLOCK_CHARACTERS:
+                yield RawRecord(start, Text("".join(piece), begins=begins, ends=False))
+                piece, start, size, begins = [], number, 0, False
+            piece.append(line)
+            size += len(line)
+    except _NotUtf8 as error:
+        yield RawRecord(error.line, fault=str(error))
+        return
+    yield RawRecord(start, Text("".join(piece), begins=begins))
+
+
+def _read_parquet(file: DataFile) -> Iterator[RawRecord]:
+    size, done = file.path.stat().st_size, file.done.count
+    with _parquet(file) as table:
+        row = 0
+        try:
+            for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
                 for value in batch.to_pylist():
                     row += 1
                     yield RawRecord(row, value)
+                file.done.count = done + size * row // table.metadata.num_rows
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{file.name}: not a readable Parquet file: {error}") from error
+
+
+def _parquet(file: DataFile) -> Any:
+    try:
+        return pq.ParquetFile(file.path, memory_map=True)
     except pa.ArrowInvalid as error:
-        raise DataError(f"{name}: not a readable Parquet file: {error}") from error
+        raise DataError(f"{file.name}: not a readable Parquet file: {error}") from error
 
 
-_READERS = {
+def columns(file: DataFile) -> list[str] | None:
+    """The columns that every record of the file has, where the file says so by itself (Parquet); else None.
+
+    Raises:
+        DataError: not a readable Parquet file.
+    """
+    if data_suffix(file.path) != ".parquet":
+        return None
+    with _parquet(file) as table:
+        return list(table.schema_arrow.names)
+
+
+_READERS: dict[str, Callable[[DataFile], Iterator[RawRecord]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
-    ".csv": lambda path, name: _read_table(path, name, "excel"),
-    ".tsv": lambda path, name: _read_table(path, name, "excel-tab"),
+    ".csv": partial(_read_table, dialect="excel"),
+    ".tsv": partial(_read_table, dialect="excel-tab"),
     ".txt": _read_text,
+    ".md": _read_text,
     ".parquet": _read_parquet,
 }
-SUFFIXES = frozenset(_READERS)
+SUFFIXES = frozenset(_READERS) | {
+    suffix + compression for suffix in _READERS if suffix != ".parquet" for compression in COMPRESSIONS
+}
+"""How names of readable files end."""

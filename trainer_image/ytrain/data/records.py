@@ -26,11 +26,22 @@ class Text:
     """A plain text of which every token is learned."""
 
     text: str
+    begins: bool = True
+    """False for a piece of a long text that goes on from the record before."""
     ends: bool = True
     """False for a piece of a long text that goes on in the next record: no end-of-sequence token follows it."""
 
 
 Record = Chat | Text
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A chat as the text that the model sees, and the spans of it that are learned."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    """[start, end) in characters, ascending, not overlapping, not empty."""
 
 
 class Unusable(Exception):

@@ -1,7 +1,7 @@
 """A row: the segments of one forward pass, laid end to end without padding, with the labels that train in it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -53,6 +53,10 @@ class Row:
     @property
     def tokens(self) -> int:
         return self.boundaries[-1]
+
+    def with_labels(self, kept_R: Tensor) -> "Row":
+        """The same row with some of its labels."""
+        return replace(self, label_rows_R=self.label_rows_R[kept_R], labels_R=self.labels_R[kept_R])
 
     def to(self, device: torch.device) -> "Row":
         return Row(

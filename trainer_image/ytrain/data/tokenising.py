@@ -3,22 +3,28 @@
 Streams from end to end. What it produces is stored by cache.py and read by dataset.py.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer
 
 from ytrain.data.accounting import DataReport
-from ytrain.data.chat import ChatRenderer, Rendered, Supervise, render_text
+from ytrain.data.chat import ChatRenderer, Supervise
 from ytrain.data.dataset import Sample
 from ytrain.data.encoding import Encoder, Mask, Tokens
 from ytrain.data.formats import RecordKind, normalise
 from ytrain.data.overlong import Overlong, fit, split_context
 from ytrain.data.reading import RawRecord
-from ytrain.data.records import Chat, Text, Unusable
+from ytrain.data.records import Record, Rendered, Text, Unusable
+from ytrain.data.workers import Submit
 from ytrain_api.errors import SpecError
+
+if TYPE_CHECKING:
+    # Not wanted in the processes that encode texts: it takes seconds and much memory to import.
+    from transformers import PreTrainedTokenizerBase
 
 _BATCH_CHARACTERS = 1 << 19
 """Texts encoded in one call: enough work for every core, few enough that memory stays flat."""
@@ -46,9 +52,23 @@ class TokenSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
+    """A record whose text, or whose rendered turns, are to be encoded."""
+
     line: int
-    chat: bool
-    texts: list[Rendered]
+    record: Text | list[Rendered]
+
+    @property
+    def characters(self) -> int:
+        texts = [self.record] if isinstance(self.record, Text) else self.record
+        return sum(len(text.text) for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The tokens that begin and end a plain text: the beginning only where the tokenizer itself adds it."""
+
+    beginning: Tokens
+    end: Tokens
 
 
 class Tokeniser:
@@ -56,80 +76,139 @@ class Tokeniser:
 
     Args:
         format: how to read each record: `auto`, or one of `formats.FORMATS`.
+        submit: encodes plain texts.
+        ahead: how many batches of them may be under way.
         report: is counted up.
         log: gets a JSON line for each record left out.
+
+    Raises:
+        SpecError: the tokenizer has no fast version, or none of what the data need.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, settings: TokenSettings, format: str, report: DataReport, log: TextIO
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        settings: TokenSettings,
+        format: str,
+        submit: Submit,
+        ahead: int,
+        report: DataReport,
+        log: TextIO,
     ) -> None:
         self._format = format
+        self._submit = submit
+        self._ahead = ahead
         self._report = report
         self._log = log
         self._settings = settings
         self._tokenizer = tokenizer
-        self._encoder = Encoder(tokenizer)
         # Made when first needed: a base model has no template, and a chat needs no end-of-sequence token.
         self._renderer: ChatRenderer | None = None
-        self._frame: tuple[str, str] | None = None
+        self._encoder: Encoder | None = None
+        self._frame: _Frame | None = None
 
     def samples(self, records: Iterable[RawRecord], source: str) -> Iterator[Sample]:
         """The samples of one file, which messages call `source`, in its order."""
+        under_way: deque[tuple[list[_Pending], Callable[[], list[Tokens]]]] = deque()
+        last = np.empty(0, np.int32)  # the token before a text's next piece
+        for batch in self._batches(records, source):
+            texts = [pending.record.text for pending in batch if isinstance(pending.record, Text)]
+            under_way.append((batch, self._submit(texts) if texts else list))
+            if len(under_way) >= self._ahead:
+                last = yield from self._finish(*under_way.popleft(), last, source)
+        while under_way:
+            last = yield from self._finish(*under_way.popleft(), last, source)
+
+    def _batches(self, records: Iterable[RawRecord], source: str) -> Iterator[list[_Pending]]:
         pending: list[_Pending] = []
         characters = 0
         for raw in records:
             self._report.read += 1
             try:
-                rendered = self._render(raw)
+                pending.append(_Pending(raw.line, self._prepared(raw)))
             except Unusable as fault:
                 self._report.bad += 1
                 self._report.skip(source, raw.line, fault.reason, fault.detail, self._log)
                 continue
-            pending.append(rendered)
-            characters += sum(len(text.text) for text in rendered.texts)
+            characters += pending[-1].characters
             if characters >= _BATCH_CHARACTERS:
-                yield from self._encode(pending, source)
+                yield pending
                 pending, characters = [], 0
-        yield from self._encode(pending, source)
+        if pending:
+            yield pending
 
-    def _render(self, raw: RawRecord) -> _Pending:
+    def _prepared(self, raw: RawRecord) -> Text | list[Rendered]:
         if raw.fault is not None:
             raise Unusable("cannot be decoded", raw.fault)
         settings = self._settings
-        record = normalise(raw.value, kind=settings.kind, format=self._format, system_prompt=settings.system_prompt)
-        match record:
-            case Chat():
-                if self._renderer is None:
-                    self._renderer = ChatRenderer(self._tokenizer, settings.chat_template, settings.chat_template_args)
-                texts = self._renderer.render(record, settings.supervise)
-            case Text():
-                if self._frame is None:
-                    self._frame = _frame(self._tokenizer)
-                texts = [render_text(record, *self._frame)]
-        for text in texts:
+        record: Record = normalise(
+            raw.value, kind=settings.kind, format=self._format, system_prompt=settings.system_prompt
+        )
+        if isinstance(record, Text):
+            _check_characters(record.text)
+            return record
+        if self._renderer is None:
+            self._renderer = ChatRenderer(self._tokenizer, settings.chat_template, settings.chat_template_args)
+        rendered = self._renderer.render(record, settings.supervise)
+        for text in rendered:
             _check_characters(text.text)
-        return _Pending(raw.line, isinstance(record, Chat), texts)
+        return rendered
 
-    def _encode(self, pending: list[_Pending], source: str) -> Iterator[Sample]:
-        encoded = iter(self._encoder.encode([text for record in pending for text in record.texts]))
-        for record in pending:
-            sequences = [next(encoded) for _ in record.texts]
-            for ids, mask in self._fit(record, sequences, source):
+    def _finish(
+        self, batch: list[_Pending], tokens: Callable[[], list[Tokens]], last: Tokens, source: str
+    ) -> Generator[Sample, None, Tokens]:
+        """The samples of a batch; returns the last token of its last text."""
+        texts = iter(tokens())
+        chats = iter(self._encode([text for p in batch if not isinstance(p.record, Text) for text in p.record]))
+        for pending in batch:
+            if isinstance(pending.record, Text):
+                ids = next(texts)
+                sequences = [self._framed(pending.record, ids, last)]
+                last = ids[-1:]
+            else:
+                sequences = [next(chats) for _ in pending.record]
+            for ids, mask in self._fit(pending, sequences, source):
                 self._report.samples += 1
                 self._report.tokens += len(ids)
                 self._report.supervised_tokens += int(np.count_nonzero(mask))
-                yield Sample(ids, mask, source, record.line)
+                yield Sample(ids, mask, source, pending.line)
+        return last
+
+    def _framed(self, text: Text, ids: Tokens, last: Tokens) -> tuple[Tokens, Mask]:
+        """A text with its beginning and end, all of it learned but the first token; a piece follows the one before."""
+        if self._frame is None:
+            self._frame = _frame(self._tokenizer)
+        before = self._frame.beginning if text.begins else last
+        framed = np.concatenate([before, ids, self._frame.end] if text.ends else [before, ids])
+        mask = np.ones(len(framed), dtype=np.bool_)
+        mask[:1] = False
+        if not text.begins:  # counted with the piece before
+            self._report.encoded_tokens -= len(last)
+            self._report.context_tokens -= len(last)
+        return framed, mask
+
+    def _encode(self, chats: list[Rendered]) -> list[tuple[Tokens, Mask]]:
+        if not chats:
+            return []
+        if self._encoder is None:
+            self._encoder = Encoder(vocabulary(self._tokenizer))
+        return self._encoder.encode(chats)
 
     def _fit(self, record: _Pending, sequences: list[tuple[Tokens, Mask]], source: str) -> list[tuple[Tokens, Mask]]:
-        """Cuts the sequences of one record to length and counts the record."""
+        """Cuts the sequences of one record to length and counts the record and its tokens."""
         report, limit, policy = self._report, self._settings.max_tokens, self._settings.overlong
         learnable = [(ids, mask) for ids, mask in sequences if mask.any()]
         if not learnable:
             report.bad += 1
             report.skip(source, record.line, "no token to learn", "", self._log)
             return []
-        context = split_context(limit, chat=record.chat)
+        context = split_context(limit, chat=not isinstance(record.record, Text))
         fitted = [piece for ids, mask in learnable for piece in fit(ids, mask, limit, policy, context)]
+        encoded = sum(len(ids) for ids, _ in learnable)
+        labels, kept = (sum(int(np.count_nonzero(mask)) for _, mask in part) for part in (learnable, fitted))
+        report.encoded_tokens += encoded
+        report.context_tokens += encoded - labels
+        report.left_out_tokens += labels - kept
         longest = max(len(ids) for ids, _ in learnable)
         if not fitted:
             report.overlong += 1
@@ -141,6 +220,22 @@ class Tokeniser:
             report.split += policy == "split"
             report.truncated += policy != "split"
         return fitted
+
+
+def vocabulary(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The tokenizer as JSON.
+
+    Raises:
+        SpecError: it has no fast version, which alone tells where a token lies in the text.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise SpecError(
+            f"the tokenizer of {tokenizer.name_or_path or 'the model'} ({type(tokenizer).__name__}) has no fast"
+            " version: the model folder needs a tokenizer.json."
+        )
+    text: str = backend.to_str()
+    return text
 
 
 def _overlong_reason(policy: Overlong) -> str:
@@ -156,13 +251,12 @@ def _check_characters(text: str) -> None:
         ) from error
 
 
-def _frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """Text of the tokens that begin and end a plain text: the beginning only where the tokenizer itself adds it."""
-    end = tokenizer.eos_token
+def _frame(tokenizer: "PreTrainedTokenizerBase") -> _Frame:
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     if end is None:
         raise SpecError(
             f"the tokenizer of {tokenizer.name_or_path or 'the model'} has no end-of-sequence token (eos_token in"
             " tokenizer_config.json), so the model could not learn where a text ends."
         )
-    begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return (tokenizer.bos_token if begins else ""), end
+    begins = begin is not None and tokenizer("a")["input_ids"][:1] == [begin]
+    return _Frame(np.array([begin] if begins else [], dtype=np.int32), np.array([end], dtype=np.int32))

@@ -22,10 +22,11 @@ class PerToken:
 
 
 def mean_loss(model: LanguageModel, dataset: TokenDataset, *, row_tokens: int, packing: bool, world: World) -> PerToken:
-    """-log p of every label of a data set, averaged over labels; the ranks share the rows."""
+    """-log p of every label of an epoch of a data set, averaged over labels; the ranks share the rows."""
+    seen = dataset.epoch_samples(seed=0, epoch=0).tolist()  # the same ones at every evaluation
     total, tokens = 0.0, 0
     with model.evaluating():
-        for row in rows(model, dataset, range(len(dataset)), row_tokens, packing, world):
+        for row in rows(model, dataset, seen, row_tokens, packing, world):
             loss_R, _ = label_losses(model.hidden(row)[row.label_rows_R], row.labels_R, model.head())
             total += loss_R.double().sum().item()
             tokens += len(loss_R)

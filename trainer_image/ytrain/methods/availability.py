@@ -1,6 +1,7 @@
 """Refuses by name what the contract knows and this version cannot do yet: nothing is ignored in silence."""
 
 from ytrain.engine.deepspeed_config import findings as deepspeed_findings
+from ytrain.methods.chosen import TRAINING
 from ytrain_api import YTrainJob
 from ytrain_api.errors import SpecError
 
@@ -10,12 +11,11 @@ def check_available(job: YTrainJob) -> None:
     SpecError: one line for each thing that is asked for and not available, or that keeps the job from running here.
     """
     spec = job.spec
-    method = next(name for name in ("sft", "cpt", "rl", "corpus") if getattr(spec, name) is not None)
     findings = []
     if spec.suspend:
         findings.append("spec.suspend: true: the job is not to run; set it to false")
-    if method != "sft":
-        findings.append(f"spec.{method}: not available in this version; available: sft")
+    if spec.method not in TRAINING:
+        findings.append(f"spec.{spec.method}: not available in this version; available: {', '.join(TRAINING)}")
     if spec.deepspeed is not None:
         findings += deepspeed_findings(spec.deepspeed)
     target = spec.output.target

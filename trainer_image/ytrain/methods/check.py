@@ -4,6 +4,7 @@ All that can be found is found in one go: job, output folder, sources, tokenizer
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ from transformers import PretrainedConfig
 from ytrain.data import DataReport, runs
 from ytrain.methods import advice
 from ytrain.methods.availability import check_available
-from ytrain.methods.check_inputs import MODEL, TEACHER, broken_sources, read_inputs
+from ytrain.methods.check_inputs import MODEL, broken_sources, model_sources, read_inputs
+from ytrain.methods.chosen import TRAINING
 from ytrain.methods.findings import Findings
 from ytrain.methods.forecast import (
     Course,
@@ -29,7 +31,7 @@ from ytrain.methods.inputs import Inputs, apply_secrets
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
 from ytrain.models.cost import WindowCost
-from ytrain.models.load import load_config
+from ytrain.models.load import check_vocabulary, load_config
 from ytrain.models.step_trace import NotTraceableError
 from ytrain.sources import Sources
 from ytrain_api import JobFile, config_digest
@@ -83,23 +85,25 @@ def check(job_file: JobFile, options: RunOptions, device: torch.device, processe
             scratch=Path(scratch),
         )
         broken = broken_sources(spec, sources, result.findings)
-        if spec.sft is None:
+        if spec.method not in TRAINING:
             return result
         inputs = read_inputs(job_file, sources, cache=options.cache, broken=broken, findings=result.findings)
         configs = {
             field: result.findings.attempt(partial(_config, sources, uri, field))
-            for field, uri in _models(spec).items()
+            for field, uri in model_sources(spec).items()
             if field not in broken
         }
-    config, teacher = configs.get(MODEL), configs.get(TEACHER)
-    if config and teacher:
-        _compare_vocabularies(config, teacher, result.findings)
+    config = configs.pop(MODEL, None)
+    others = {field: other for field, other in configs.items() if other is not None}
+    if config is not None:
+        for field, other in others.items():
+            result.findings.attempt(partial(check_vocabulary, other, config, field))
     if inputs is None:
         result.notes.append("the run was not foretold: that needs a model and its training data")
         return result
     _account(inputs, result)
     if config is not None:
-        _foretell(spec, config, teacher, inputs, device, processes, result)
+        _foretell(spec, config, list(others.values()), inputs, device, processes, result)
     return result
 
 
@@ -118,20 +122,6 @@ def _config(sources: Sources, uri: str, field: str) -> PretrainedConfig:
     return load_config(sources.resolve(uri).path, field)
 
 
-def _models(spec: Spec) -> dict[str, str]:
-    teacher = spec.sft.teacher if spec.sft else None
-    return {MODEL: spec.model.source} | ({TEACHER: teacher.source} if teacher else {})
-
-
-def _compare_vocabularies(config: PretrainedConfig, teacher: PretrainedConfig, findings: Findings) -> None:
-    ours, theirs = (each.get_text_config().vocab_size for each in (config, teacher))
-    if ours != theirs:
-        findings.add(
-            f"{TEACHER}: the teacher's vocabulary has {theirs} tokens, the model's {ours}; "
-            "a teacher must share the model's tokenizer"
-        )
-
-
 def _account(inputs: Inputs, result: Check) -> None:
     """The account of the training data, and samples from its beginning, middle and end."""
     dataset = inputs.train.dataset
@@ -147,7 +137,7 @@ def _account(inputs: Inputs, result: Check) -> None:
 def _foretell(
     spec: Spec,
     config: PretrainedConfig,
-    teacher: PretrainedConfig | None,
+    others: Sequence[PretrainedConfig],
     inputs: Inputs,
     device: torch.device,
     processes: int,
@@ -158,11 +148,11 @@ def _foretell(
     result.windows = foretell_windows(spec, dataset)
     try:
         result.memory = result.findings.attempt(
-            lambda: foretell_memory(spec, config, dataset, device=device, teacher=teacher, processes=processes)
+            lambda: foretell_memory(spec, config, dataset, device=device, others=others, processes=processes)
         )
         if result.memory is not None:
             result.duration = foretell_duration(
-                spec, config, dataset, course, device=device, teacher=teacher, processes=processes
+                spec, config, dataset, course, device=device, others=others, processes=processes
             )
     except NotTraceableError:
         result.notes.append(f"memory and time of a {config.model_type} model cannot be told in advance")

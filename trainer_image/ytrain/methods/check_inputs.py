@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ytrain.data import SUFFIXES
+from ytrain.methods.chosen import TRAINING, chosen_method
 from ytrain.methods.findings import Findings
 from ytrain.methods.inputs import Inputs, load_inputs
 from ytrain.models.load import load_tokenizer
@@ -14,26 +15,28 @@ from ytrain_api import JobFile
 from ytrain_api.errors import YTrainError
 from ytrain_api.job import Spec
 
-MODEL, TEACHER, ADAPTER = "spec.model.source", "spec.sft.teacher.source", "spec.model.lora.startFrom"
+MODEL, ADAPTER = "spec.model.source", "spec.model.lora.startFrom"
 TRAIN, VALIDATION = "spec.data.train", "spec.data.validation"
 
 
 def broken_sources(spec: Spec, sources: Sources, findings: Findings) -> set[str]:
     """Look for everything that the job names; returns the fields whose source is not there."""
     looks: dict[str, Callable[[], object]] = {
-        field: partial(sources.resolve, uri) for field, uri in _model_sources(spec).items()
+        field: partial(sources.resolve, uri) for field, uri in (model_sources(spec) | _adapter_source(spec)).items()
     }
     looks |= {field: partial(sources.files, uri, SUFFIXES) for field, uri in _data_sources(spec).items()}
     return {field for field, look in looks.items() if findings.attempt(look, field) is None}
 
 
-def _model_sources(spec: Spec) -> dict[str, str]:
-    named = {MODEL: spec.model.source}
-    if spec.model.lora and spec.model.lora.start_from:
-        named[ADAPTER] = spec.model.lora.start_from
-    if spec.sft and spec.sft.teacher:
-        named[TEACHER] = spec.sft.teacher.source
-    return named
+def model_sources(spec: Spec) -> dict[str, str]:
+    """The models that a job names, by field: the one that is trained first."""
+    others = chosen_method(spec).others if spec.method in TRAINING else []
+    return {MODEL: spec.model.source} | {other.field: other.source for other in others}
+
+
+def _adapter_source(spec: Spec) -> dict[str, str]:
+    lora = spec.model.lora
+    return {ADAPTER: lora.start_from} if lora and lora.start_from else {}
 
 
 def _data_sources(spec: Spec) -> dict[str, str]:
@@ -77,13 +80,13 @@ def read_inputs(
 
 def _parts(spec: Spec, broken: set[str]) -> Iterator[Spec]:
     """The job with its training data alone, then with one more of its other data each; nothing with a broken source."""
-    lora, sft = spec.model.lora, spec.sft
-    assert sft is not None
+    lora, sft, cpt = spec.model.lora, spec.sft, spec.cpt
     without_evaluation = spec.evaluation.model_copy(update={"tasks": [], "retention": []})
     alone = spec.model_copy(
         update={
             "model": spec.model.model_copy(update={"lora": lora and lora.model_copy(update={"start_from": ""})}),
-            "sft": sft.model_copy(update={"teacher": None}),
+            "sft": sft and sft.model_copy(update={"teacher": None}),
+            "cpt": cpt and cpt.model_copy(update={"selection": None}),
             "data": spec.data.model_copy(update={"validation": []}),
             "evaluation": without_evaluation,
         }

@@ -3,15 +3,17 @@
 All numbers come from the job, the model's configuration, the tokenised data and half a second of measuring.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from transformers import PretrainedConfig
 
 from ytrain.data import TokenDataset
 from ytrain.engine.device import choose_precision, describe
+from ytrain.methods.chosen import chosen_method
 from ytrain.methods.memory import MemoryNeed, Remedy, heaviest_micro_batch, machine_bytes, memory_need, remedies
 from ytrain.methods.setup import peak_learning_rate, plan, row_tokens
 from ytrain.models.cost import (
@@ -80,8 +82,8 @@ class Duration:
 
 
 def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset) -> Course:
-    """The steps of an sft job."""
-    assert spec.sft is not None
+    """The steps of the job."""
+    windows = chosen_method(spec).window_tokens is not None
     steps = plan(spec, dataset)
     total, by_epochs = steps.total_steps, replace(steps, max_steps=None).total_steps
     first = next(iter(steps.steps()))
@@ -89,14 +91,14 @@ def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset)
     return Course(
         steps=total,
         epochs=steps.epochs * total / by_epochs,
-        samples_per_step=None if spec.sft.window else len(dataset) * steps.epochs / by_epochs,
+        samples_per_step=None if windows else len(_epoch(spec, dataset)) * steps.epochs / by_epochs,
         learning_rate=peak_learning_rate(spec, config.get_text_config().hidden_size),
         learning_rate_is_default=spec.optimization.learning_rate is None,
         first=FirstStep(
             samples=len(lengths),
             tokens=sum(lengths),
             rows=len(first.rows),
-            row_tokens=max(row_tokens(spec), *lengths) if spec.data.packing and not spec.sft.window else None,
+            row_tokens=max(row_tokens(spec), *lengths) if spec.data.packing and not windows else None,
         ),
     )
 
@@ -107,10 +109,10 @@ def foretell_memory(
     dataset: TokenDataset,
     *,
     device: torch.device,
-    teacher: PretrainedConfig | None = None,
+    others: Sequence[PretrainedConfig] = (),
     processes: int = 1,
 ) -> Memory:
-    """The memory of an sft job beside that of `device`: of all its processes on a CPU, else of one on each device.
+    """The memory of the job beside that of `device`: of all its processes on a CPU, else of one on each device.
 
     Raises:
         NotTraceableError: the model's work depends on its data.
@@ -123,7 +125,7 @@ def foretell_memory(
         dataset=dataset,
         device=device,
         compute_dtype=dtype,
-        teacher=teacher,
+        others=others,
         ranks=processes,
         sharing=processes if device.type == "cpu" else 1,
     )
@@ -142,15 +144,18 @@ def foretell_duration(
     course: Course,
     *,
     device: torch.device,
-    teacher: PretrainedConfig | None = None,
+    others: Sequence[PretrainedConfig] = (),
     processes: int = 1,
 ) -> Duration:
     """The time of the training steps, at the speed that `device` shows now; a CPU is no faster for several processes,
     which share its cores."""
-    assert spec.sft is not None
+    method = chosen_method(spec)
     dtype = choose_precision(spec.model.precision, device)
-    size, labels = model_size(config), int(dataset.supervised_counts.sum())
-    lengths = list(_window_lengths(dataset, spec.sft.window.tokens)) if spec.sft.window else dataset.lengths.tolist()
+    seen, window = _epoch(spec, dataset), method.window_tokens
+    size, labels = model_size(config), int(dataset.supervised_counts[seen].sum())
+    lengths = dataset.lengths[seen].tolist()
+    if window is not None:
+        lengths = list(_window_lengths(lengths, dataset.supervised_counts[seen].tolist(), window))
     flops = training_flops(
         size,
         lengths,
@@ -158,9 +163,9 @@ def foretell_duration(
         lora=spec.model.lora is not None,
         gradient_checkpointing=spec.model.gradient_checkpointing,
     )
-    references = [size] if spec.sft.base_anchor else []
-    if teacher is not None:
-        references.append(model_size(teacher))
+    references = [model_size(other) for other in others]
+    if method.anchor_weight or method.reference:  # the start once more, or this model before the choice of tokens
+        references.append(size)
     for reference in references:  # a forward pass is half of what a frozen base costs
         flops += training_flops(reference, lengths, labels, lora=True) / 2
     rows = heaviest_micro_batch(spec, dataset, dtype).tokens
@@ -174,15 +179,20 @@ def foretell_duration(
 
 def foretell_windows(spec: Spec, dataset: TokenDataset) -> WindowCost | None:
     """What windows cost in forwarded tokens; None for a job without them."""
-    assert spec.sft is not None
-    if spec.sft.window is None:
+    window = chosen_method(spec).window_tokens
+    if window is None:
         return None
     prompts = dataset.lengths - dataset.supervised_counts
-    return window_cost(zip(prompts.tolist(), dataset.supervised_counts.tolist(), strict=True), spec.sft.window.tokens)
+    return window_cost(zip(prompts.tolist(), dataset.supervised_counts.tolist(), strict=True), window)
 
 
-def _window_lengths(dataset: TokenDataset, window_tokens: int) -> Iterator[int]:
+def _epoch(spec: Spec, dataset: TokenDataset) -> np.ndarray:
+    """The samples of the first epoch; the others have about as many."""
+    return dataset.epoch_samples(spec.optimization.seed, 0)
+
+
+def _window_lengths(lengths: Sequence[int], label_counts: Sequence[int], window_tokens: int) -> Iterator[int]:
     """Tokens that each window forwards, all labels taken to be at the end, as in a chat of one turn."""
-    for length, labels in zip(dataset.lengths.tolist(), dataset.supervised_counts.tolist(), strict=True):
+    for length, labels in zip(lengths, label_counts, strict=True):
         for end in range(window_tokens, labels + window_tokens, window_tokens):
             yield length - labels + min(end, labels) - 1

@@ -1,7 +1,7 @@
 """What a job names, brought to this machine: the model's folder, its tokenizer, and the tokenised data sets."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from transformers import PreTrainedTokenizerFast
 from ytrain.data.chat import ChatRenderer
 from ytrain.data.formats import normalise
 from ytrain.data.preparation import DataSource, PreparedData, prepare
-from ytrain.data.reading import SUFFIXES, read_records
+from ytrain.data.reading import SUFFIXES, DataFile, read_records
 from ytrain.data.records import Chat, Unusable
 from ytrain.data.tokenising import TokenSettings
 from ytrain.evaluation.tasks import Question, Task
+from ytrain.methods.chosen import chosen_method
 from ytrain.models.load import load_tokenizer
 from ytrain.sources import DataFiles, Resolved, Sources
 from ytrain_api import JobFile
@@ -28,7 +29,8 @@ class Inputs:
     sources: Sources
     model: Resolved
     adapter: Resolved | None
-    teacher: Resolved | None
+    others: Mapping[str, Resolved]
+    """The models that are asked and not trained, by the field that names them."""
     tokenizer: PreTrainedTokenizerFast
     train: PreparedData
     validation: PreparedData | None
@@ -44,12 +46,20 @@ def apply_secrets(job_file: JobFile) -> None:
             os.environ.setdefault(key, value.decode())
 
 
-def load_inputs(job_file: JobFile, sources: Sources, *, cache: Path, skipped: Path | None) -> Inputs:
+def load_inputs(
+    job_file: JobFile,
+    sources: Sources,
+    *,
+    cache: Path,
+    skipped: Path | None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Inputs:
     """Resolve, read and tokenise.
 
     Args:
         cache: folder of tokenised data, shared by runs.
         skipped: file for the training records that are left out.
+        tell: is told now and then how far tokenising is.
 
     Raises:
         SpecError: a source or the tokenizer is wrong.
@@ -57,38 +67,40 @@ def load_inputs(job_file: JobFile, sources: Sources, *, cache: Path, skipped: Pa
         TransientError: the Hub cannot be reached.
     """
     spec = job_file.job.spec
-    assert spec.sft is not None
+    method = chosen_method(spec)
     model = sources.resolve(spec.model.source)
     tokenizer = load_tokenizer(model.path)
     settings = TokenSettings(
         max_tokens=spec.data.max_tokens,
-        kind="chat",
-        overlong=spec.data.overlong,
-        supervise=spec.sft.supervise,
+        kind=method.kind,
+        overlong=spec.data.overlong or method.overlong,
+        supervise=method.supervise,
         system_prompt=spec.data.system_prompt,
         chat_template=_template(spec.data.chat_template, sources),
         chat_template_args=spec.data.chat_template_args,
     )
     if settings.chat_template is not None:
         tokenizer.chat_template = settings.chat_template  # so that the output carries the one it was trained with
+    any_kind = replace(settings, kind="any", overlong="split")  # retention: texts or chats, long ones in parts
     ignored: list[str] = []
 
-    def files(uri: str, format: str = "auto", repeat: int = 1) -> DataSource:
+    def files(uri: str, format: str = "auto", repeat: float = 1.0) -> DataSource:
         found: DataFiles = sources.files(uri, SUFFIXES)
         ignored.extend(found.ignored)
         return DataSource(files=found.files, format=format, repeat=repeat)
 
     def data(
-        entries: Sequence[DataSource], where: str, skipped: Path | None = None, kind: str = "chat"
+        entries: Sequence[DataSource], where: str, skipped: Path | None = None, settings: TokenSettings = settings
     ) -> PreparedData:
         return prepare(
             entries,
             tokenizer,
-            settings if kind == "chat" else _any_kind(settings),
+            settings,
             cache,
             max_bad_fraction=spec.data.max_bad_fraction,
             where=where,
             skipped=skipped,
+            tell=tell,
         )
 
     train, validation = (
@@ -96,17 +108,16 @@ def load_inputs(job_file: JobFile, sources: Sources, *, cache: Path, skipped: Pa
         for entries in (spec.data.train, spec.data.validation)
     )
     lora = spec.model.lora
-    renderer = ChatRenderer(tokenizer, None, spec.data.chat_template_args)
     return Inputs(
         sources=sources,
         model=model,
         adapter=sources.resolve(lora.start_from) if lora and lora.start_from else None,
-        teacher=sources.resolve(spec.sft.teacher.source) if spec.sft.teacher else None,
+        others={other.field: sources.resolve(other.source) for other in method.others},
         tokenizer=tokenizer,
         train=data(train, "spec.data.train", skipped),
         validation=data(validation, "spec.data.validation") if validation else None,
         retention={
-            entry.name: data([files(entry.source)], f"spec.evaluation.retention[{entry.name}]", kind="any")
+            entry.name: data([files(entry.source)], f"spec.evaluation.retention[{entry.name}]", settings=any_kind)
             for entry in spec.evaluation.retention
         },
         tasks=[
@@ -114,7 +125,7 @@ def load_inputs(job_file: JobFile, sources: Sources, *, cache: Path, skipped: Pa
                 name=entry.name,
                 questions=_questions(
                     files(entry.source),
-                    renderer,
+                    ChatRenderer(tokenizer, None, spec.data.chat_template_args),
                     spec.data.system_prompt,
                     samples=entry.samples,
                     seed=spec.optimization.seed,
@@ -125,11 +136,6 @@ def load_inputs(job_file: JobFile, sources: Sources, *, cache: Path, skipped: Pa
         ],
         ignored_files=ignored,
     )
-
-
-def _any_kind(settings: TokenSettings) -> TokenSettings:
-    """Retention holds texts or chats, and what is too long is measured in parts."""
-    return replace(settings, kind="any", overlong="split")
 
 
 def _template(text: str | None, sources: Sources) -> str | None:
@@ -149,7 +155,7 @@ def _questions(
     """
     questions = []
     for name, path in source.files:
-        for raw in read_records(path, name):
+        for raw in read_records(DataFile(path, name)):
             try:
                 if raw.fault is not None:
                     raise Unusable("cannot be decoded", raw.fault)

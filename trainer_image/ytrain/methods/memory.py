@@ -4,7 +4,7 @@ Everything is computed from the job, the model's configuration and the lengths o
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from ytrain.data import TokenDataset
+from ytrain.methods.chosen import chosen_method
 from ytrain.methods.setup import plan, row_tokens
 from ytrain.models.estimate import ADAM_BYTES, MemoryEstimate, estimate_memory
 from ytrain.models.step_trace import Adapter, MicroBatch, NotTraceableError, trace_step
@@ -40,7 +41,7 @@ class MemoryNeed:
     estimate: MemoryEstimate
     """Of one rank."""
     frozen_models: int
-    """Weights of the teacher, and of the start model where it is a second copy; of one rank."""
+    """Weights of the teacher or the reference, and of the start model where it is a second copy; of one rank."""
     checkpoint_copies: int
     """Copies that wait to be written to a checkpoint while the next steps are done: rank 0's, in main memory."""
     sharing: int = 1
@@ -76,14 +77,15 @@ def memory_need(
     *,
     device: torch.device,
     compute_dtype: torch.dtype,
-    teacher: PretrainedConfig | None = None,
+    others: Sequence[PretrainedConfig] = (),
     ranks: int = 1,
     sharing: int = 1,
 ) -> MemoryNeed:
-    """The memory of an sft job.
+    """The memory of the job.
 
     Args:
         device: what it trains on; checkpoints are copied to main memory, which is a CPU's own.
+        others: models that are loaded beside the trained one.
         ranks: ranks of the job, among which ZeRO shares its state out.
         sharing: ranks of which the memory is meant.
 
@@ -91,10 +93,9 @@ def memory_need(
         NotTraceableError: the model's work depends on its data.
         SpecError: the model has no layer with the adapter's target names.
     """
-    assert spec.sft is not None
     trace = trace_step(config, heaviest_micro_batch(spec, dataset, compute_dtype))
-    frozen = 0 if teacher is None else _parameters(teacher)
-    if spec.sft.base_anchor and not spec.model.lora:  # an adapter is switched off instead
+    frozen = sum(_parameters(other) for other in others)
+    if chosen_method(spec).anchor_weight and not spec.model.lora:  # an adapter is switched off instead
         frozen += trace.parameters
     stage = spec.deepspeed.zero_stage if spec.deepspeed else 0
     state = trace.trainable * (WEIGHT_BYTES + ADAM_BYTES)
@@ -114,22 +115,25 @@ def estimated_bytes(
     device: torch.device,
     compute_dtype: torch.dtype,
     ranks: int,
+    others: Sequence[PretrainedConfig] = (),
 ) -> int | None:
     """What rank 0 needs, to be recorded beside the measured peak; None for a model that cannot be traced."""
     try:
-        return memory_need(spec, config, dataset, device=device, compute_dtype=compute_dtype, ranks=ranks).total
+        return memory_need(
+            spec, config, dataset, device=device, compute_dtype=compute_dtype, others=others, ranks=ranks
+        ).total
     except NotTraceableError:
         return None
 
 
 def heaviest_micro_batch(spec: Spec, dataset: TokenDataset, compute_dtype: torch.dtype) -> MicroBatch:
     """A micro-batch with as many tokens, and as many labels, as any of the job has."""
-    assert spec.sft is not None
+    window = chosen_method(spec).window_tokens
     longest = int(dataset.lengths.argmax())
     tokens, labels = int(dataset.lengths[longest]), int(dataset.supervised_counts[longest])
-    if spec.sft.window:
+    if window is not None:
         # The last window of the longest sample forwards all of it.
-        labels = min(labels, spec.sft.window.tokens)
+        labels = min(labels, window)
     else:
         rows = [
             [segment.sample for segment in row]
@@ -171,9 +175,9 @@ def remedies(spec: Spec, longest: int, now: int, need: Callable[[Spec], int]) ->
 
 def _changes(spec: Spec, longest: int) -> list[tuple[str, Callable[[Spec], Spec]]]:
     """What can be changed; rows are as long as data.maxTokens, and can be as short as the longest sample."""
-    assert spec.sft is not None
+    windows = chosen_method(spec).window_tokens is not None
     changes: list[tuple[str, Callable[[Spec], Spec]]] = []
-    if row_tokens(spec) > longest >= SHORTEST_ROW and spec.data.packing and not spec.sft.window:
+    if row_tokens(spec) > longest >= SHORTEST_ROW and spec.data.packing and not windows:
         change = f"data.maxTokens: {longest}" if spec.data.max_tokens > longest else ""
         if spec.optimization.micro_batch_tokens is not None:
             change += (" with " if change else "") + f"optimization.microBatchTokens: {longest}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -10,14 +11,16 @@ from ytrain.engine.base import Engine, OptimizerSettings
 from ytrain.engine.deepspeed_engine import DeepSpeedEngine
 from ytrain.engine.torch_engine import TorchEngine
 from ytrain.engine.world import World
+from ytrain.methods.chosen import chosen_method
 from ytrain.methods.inputs import Inputs
+from ytrain.methods.method import OtherModel
 from ytrain.models.language_model import FrozenModel, HiddenStates, LanguageModel, StartModel
-from ytrain.models.load import load_language_model
+from ytrain.models.load import check_vocabulary, load_language_model
 from ytrain.models.lora import add_adapter, continue_adapter, default_learning_rate
 from ytrain.objective import weights
 from ytrain.objective.head import Objective
 from ytrain.training.plan import Plan
-from ytrain_api.errors import SpecError
+from ytrain.training.selection import Selection
 from ytrain_api.job import Spec
 from ytrain_api.loss import TokenLoss
 
@@ -25,7 +28,7 @@ FULL_LEARNING_RATE = 5e-6
 
 
 def weight_function(loss: TokenLoss) -> weights.WeightFunction:
-    """The token weight that `spec.sft.loss` describes."""
+    """The token weight that the method's `loss` describes."""
     match loss.kind:
         case "nlirg":
             assert loss.nlirg is not None
@@ -43,13 +46,13 @@ def weight_function(loss: TokenLoss) -> weights.WeightFunction:
 
 
 def objective(spec: Spec) -> Objective:
-    """What an sft job minimises."""
-    assert spec.sft is not None
+    """What the job minimises."""
+    method = chosen_method(spec)
     return Objective(
-        weigh=weight_function(spec.sft.loss),
-        rescale=spec.sft.loss.rescale,
-        anchor_weight=spec.sft.base_anchor.weight if spec.sft.base_anchor else 0.0,
-        teacher_share=spec.sft.teacher.weight if spec.sft.teacher else 0.0,
+        weigh=weight_function(method.loss),
+        rescale=method.loss.rescale,
+        anchor_weight=method.anchor_weight,
+        teacher_share=method.teacher_share,
     )
 
 
@@ -61,13 +64,14 @@ class Models:
     start: Callable[[], HiddenStates]
     """The model before training. With LoRA it costs nothing; for a full training it is loaded anew at each call."""
     teacher: HiddenStates | None
+    reference: HiddenStates | None
 
 
 def load_models(spec: Spec, inputs: Inputs, *, device: torch.device, compute_dtype: torch.dtype) -> Models:
-    """Load what the job trains, its adapter and its teacher.
+    """Load what the job trains, its adapter, and the models that it asks.
 
     Raises:
-        SpecError: a folder that holds no such model, or a teacher with another vocabulary.
+        SpecError: a folder that holds no such model, or one to be asked that has another vocabulary.
     """
     lora = spec.model.lora
     current = load_language_model(inputs.model.path, compute_dtype=compute_dtype, device=device, trained=lora is None)
@@ -99,26 +103,30 @@ def load_models(spec: Spec, inputs: Inputs, *, device: torch.device, compute_dty
             load_language_model(inputs.model.path, compute_dtype=compute_dtype, device=device, trained=False)
         )
 
-    return Models(current=current, start=start, teacher=_teacher(inputs, current))
+    method = chosen_method(spec)
+    teacher, reference = (
+        _ask(other, inputs, current) if other else None for other in (method.teacher, method.reference)
+    )
+    return Models(current=current, start=start, teacher=teacher, reference=reference)
 
 
-def _teacher(inputs: Inputs, current: LanguageModel) -> HiddenStates | None:
-    if inputs.teacher is None:
+def selection(spec: Spec, models: Models) -> Selection | None:
+    """How the tokens worth learning are chosen, where the job wants it."""
+    if models.reference is None:
         return None
-    teacher = load_language_model(
-        inputs.teacher.path,
+    return Selection(reference=models.reference, keep_fraction=chosen_method(spec).keep_fraction)
+
+
+def _ask(other: OtherModel, inputs: Inputs, current: LanguageModel) -> HiddenStates:
+    model = load_language_model(
+        inputs.others[other.field].path,
         compute_dtype=current.compute_dtype,
         device=current.device,
         trained=False,
-        field="spec.sft.teacher.source",
+        field=other.field,
     )
-    ours, theirs = (m.module.config.get_text_config().vocab_size for m in (current, teacher))
-    if ours != theirs:
-        raise SpecError(
-            f"spec.sft.teacher.source: the teacher's vocabulary has {theirs} tokens, the model's {ours}; "
-            "a teacher must share the model's tokenizer"
-        )
-    return FrozenModel(teacher)
+    check_vocabulary(model.module.config, current.module.config, other.field)
+    return FrozenModel(model)
 
 
 def engine(spec: Spec, model: LanguageModel, world: World) -> Engine:
@@ -147,8 +155,7 @@ def peak_learning_rate(spec: Spec, hidden_size: int) -> float:
 
 def plan(spec: Spec, dataset: TokenDataset) -> Plan:
     """The steps of the job over its training data."""
-    assert spec.sft is not None
-    optimization = spec.optimization
+    optimization, method = spec.optimization, chosen_method(spec)
     return Plan(
         lengths=dataset.lengths,
         label_counts=dataset.supervised_counts,
@@ -159,7 +166,9 @@ def plan(spec: Spec, dataset: TokenDataset) -> Plan:
         batch_sequences=optimization.batch_sequences,
         row_tokens=row_tokens(spec),
         packing=spec.data.packing,
-        window_tokens=spec.sft.window.tokens if spec.sft.window else None,
+        window_tokens=method.window_tokens,
+        step_row_tokens=spec.data.max_tokens if method.whole_rows else None,
+        epoch_samples=partial(dataset.epoch_samples, optimization.seed),
     )
 
 

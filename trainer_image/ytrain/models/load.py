@@ -84,6 +84,20 @@ def load_language_model(
     return LanguageModel(module, compute_dtype=compute_dtype)
 
 
+def check_vocabulary(other: PretrainedConfig, config: PretrainedConfig, field: str) -> None:
+    """Refuse a model that cannot be asked about the tokens of another one.
+
+    Raises:
+        SpecError: the vocabularies differ in size.
+    """
+    theirs, ours = (each.get_text_config().vocab_size for each in (other, config))
+    if theirs != ours:
+        raise SpecError(
+            f"{field}: its vocabulary has {theirs} tokens, that of spec.model.source {ours}; "
+            "name a model that shares the tokenizer"
+        )
+
+
 def _read_config(folder: Path, field: str) -> PretrainedConfig:
     if not folder.is_dir():
         raise SpecError(f"{field}: {folder} is not a folder; give the folder that holds config.json")

@@ -115,8 +115,7 @@ def label_losses(hidden_RD: Tensor, labels_R: Tensor, head: Head) -> tuple[Tenso
             log_p_CV = head.log_probabilities(hidden_RD[rows])
             loss_C = -log_p_CV.gather(1, labels_R[rows, None]).squeeze(1)
             parts.append((loss_C, -(log_p_CV.exp() * log_p_CV).sum(-1)))
-        empty = hidden_RD.new_zeros(0, dtype=torch.float32)
-        losses, entropies = zip(*parts, strict=True) if parts else ((empty,), (empty,))
+        losses, entropies = zip(*parts, strict=True)
         return torch.cat(losses), torch.cat(entropies)
 
 
@@ -124,7 +123,7 @@ def divergence(hidden_RD: Tensor, head: Head, other: Reference) -> Tensor:
     """KL(other || current) per row, `[R]` in nats; no gradient."""
     head, other_head = head.cast(hidden_RD.dtype), other.head.cast(other.hidden_RD.dtype)
     with torch.no_grad():
-        parts = [hidden_RD.new_zeros(0, dtype=torch.float32)]
+        parts = []
         for rows in chunks(len(hidden_RD), head.weight_VD.shape[0]):
             log_p_CV = head.log_probabilities(hidden_RD[rows])
             log_q_CV = other_head.log_probabilities(other.hidden_RD[rows])
@@ -133,9 +132,9 @@ def divergence(hidden_RD: Tensor, head: Head, other: Reference) -> Tensor:
 
 
 def chunks(rows: int, vocabulary: int, chunk_rows: int | None = None) -> Iterator[slice]:
-    """Slices of at most `chunk_rows` rows; by default as many as fit `CHUNK_BYTES` of float32 logits."""
+    """Slices of at most `chunk_rows` rows; by default as many as fit `CHUNK_BYTES` of float32 logits; at least one."""
     size = chunk_rows or max(1, CHUNK_BYTES // (4 * vocabulary))
-    return (slice(begin, min(begin + size, rows)) for begin in range(0, rows, size))
+    return (slice(begin, min(begin + size, rows)) for begin in range(0, max(rows, 1), size))
 
 
 @dataclass(frozen=True)

@@ -86,13 +86,16 @@ class LogProgress:
         self._clock = clock
         self._rate = RecentRate()
         self._printed_at: float | None = None
+        self._quiet_since = clock()
 
     def phase(self, name: str) -> None:
         """Print the phase."""
         self._print(f"{name} ...")
 
     def activity(self, name: str) -> None:
-        """Nothing: the next step line comes soon enough."""
+        """Print it where nothing else was printed for a while."""
+        if self._clock() - self._quiet_since >= LOG_SECONDS:
+            self._print(name)
 
     def step(self, metrics: Mapping[str, Any], total_steps: int) -> None:
         """Print the step unless another one was printed a moment ago."""
@@ -115,6 +118,7 @@ class LogProgress:
         """Nothing is open."""
 
     def _print(self, text: str) -> None:
+        self._quiet_since = self._clock()
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

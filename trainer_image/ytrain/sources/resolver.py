@@ -107,7 +107,7 @@ class Sources:
         """The data files of a file, a folder (with its subfolders) or a glob, sorted by name.
 
         Args:
-            suffixes: readable file types, such as `.jsonl`.
+            suffixes: how names of readable files end, such as `.jsonl`.
 
         Raises:
             SpecError: the URI is wrong or leaves its root.
@@ -119,7 +119,7 @@ class Sources:
         files: list[tuple[str, Path]] = []
         ignored: list[str] = []
         for path in _found(place, base):
-            if not path.is_file() or path.suffix.lower() not in suffixes or _hidden(path, base):
+            if not path.is_file() or not path.name.lower().endswith(tuple(suffixes)) or _hidden(path, base):
                 ignored.append(place.name(path))
             elif not place.holds(path):
                 raise DataError(f"{place.name(path)}: a link that leads out of {place.root}. Copy the file into it.")
@@ -195,7 +195,7 @@ def _hidden(path: Path, base: Path) -> bool:
 
 
 def _nothing(uri: str, base: Path, ignored: list[str], suffixes: Collection[str]) -> str:
-    readable = " ".join(sorted(suffixes))
+    readable = " ".join(sorted(suffix for suffix in suffixes if suffix.count(".") == 1))
     if ignored:
         listed = ", ".join(ignored[:5]) + (" ..." if len(ignored) > 5 else "")
         return f"{uri}: no readable file (found {listed}). Readable are {readable}."

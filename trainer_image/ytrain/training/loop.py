@@ -24,6 +24,7 @@ from ytrain.report.live import Progress
 from ytrain.training.checkpoint import Checkpoints, Position
 from ytrain.training.metrics import MetricsLog, weight_histogram
 from ytrain.training.plan import Plan, Step
+from ytrain.training.selection import Selection
 from ytrain.training.stop import StopRequest
 from ytrain_api.errors import Preempted, TrainingError
 
@@ -44,6 +45,8 @@ class Trainee:
     """Needed with an anchor."""
     teacher: HiddenStates | None = None
     """Needed with a teacher share."""
+    selection: Selection | None = None
+    """Trains some tokens of each step alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,19 +183,29 @@ class Loop:
         rows, waited, tokens = step.share(trainee.world.rank, trainee.world.size), 0.0, 0
         # Where ranks communicate in every pass, one without a row left repeats another's, which counts for nothing.
         repeated = step.most_rows(trainee.world.size) - len(rows) if trainee.engine.lockstep else 0
+        passes = [*rows, *step.rows[:1] * repeated]
+        choice = None
+        if trainee.selection is not None:
+            built = [build_row(trainee.samples, segments).to(device) for segments in passes]
+            choice = trainee.selection.choose(trainee.model, trainee.engine, built, len(rows), trainee.world)
         weighted = torch.zeros((), device=device)
         loss_R, weight_R = [torch.zeros(0, device=device)], [torch.zeros(0, device=device)]
-        for number, segments in enumerate([*rows, *step.rows[:1] * repeated], start=1):
+        for number, segments in enumerate(passes, start=1):
             row_began = time.monotonic()
             row = build_row(trainee.samples, segments).to(device)
             waited += time.monotonic() - row_began
+            if choice is not None:
+                row = choice.narrowed(row, number - 1)
             loss, statistics = trainee.engine.forward(partial(_row_objective, trainee, row))
             counts = number <= len(rows)
             trainee.engine.backward(loss / step.labels if counts else 0.0 * loss, last=number == len(rows) + repeated)
             if counts:
                 weighted += loss.detach()
-                loss_R.append(statistics.loss_R)
-                weight_R.append(statistics.weight_R)
+                loss_R.append(statistics.loss_R if choice is None else choice.losses[number - 1])
+                weight_R += [
+                    statistics.weight_R,
+                    torch.zeros(len(loss_R[-1]) - len(statistics.weight_R), device=device),
+                ]
                 tokens += row.tokens
         losses, weights = torch.cat(loss_R), torch.cat(weight_R)
         sums = [losses.sum().item(), weighted.item(), weights.sum().item(), float(tokens)]
