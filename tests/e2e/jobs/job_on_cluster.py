@@ -1,6 +1,7 @@
 """A YTrainJob on real nodes: applying it, waiting for it, looking at everything that it owns."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,22 +100,24 @@ class Job:
     def uid(self, role: str) -> str:
         return str(self.pod(role).get("metadata", {}).get("uid", ""))
 
+    def wait_for(self, what: str, ready: Callable[[], object], *, may_fail: bool = False) -> None:
+        """Return once `ready` answers truly; one that never does, or a job that fails unasked, is told with all that
+        may tell why."""
+
+        def failed() -> str:
+            return "the job has failed" if not may_fail and self.phase == "Failed" else ""
+
+        try:
+            wait_for(f"{self.name}: {what}", ready, seconds=LIMIT, trouble=failed)
+        except ClusterError as error:
+            raise ClusterError(f"{error}\n{self.told()}") from None
+
     def wait_for_phase(self, *wanted: str) -> None:
-        """Return in one of the phases; a job that fails unasked ends the wait with all that may tell why."""
-        wait_for(
-            f"{self.name} to be {' or '.join(wanted)}",
-            lambda: self.phase in wanted,
-            seconds=LIMIT,
-            trouble=lambda: "" if "Failed" in wanted else self.why_failed(),
-        )
+        self.wait_for(" or ".join(wanted), lambda: self.phase in wanted, may_fail="Failed" in wanted)
 
     def wait_for_step(self, step: int) -> None:
         """Return once so many steps are done."""
-        wait_for(f"step {step}", lambda: self.step >= step, seconds=LIMIT, trouble=self.why_failed)
-
-    def why_failed(self) -> str:
-        """Description and logs of a job that failed; empty for any other."""
-        return self.told() if self.phase == "Failed" else ""
+        self.wait_for(f"step {step}", lambda: self.step >= step)
 
     def told(self) -> str:
         """All that tells how it is with the job."""

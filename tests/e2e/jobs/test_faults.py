@@ -38,9 +38,7 @@ def test_a_pod_is_deleted(job: Job, role: str) -> None:
     job.wait_for_step(1)
     before = job.uid(role)
     job.kubectl("delete", "pod", f"{job.name}-{role}", "--wait=false")
-    wait_for(
-        "another pod in its place", lambda: job.uid(role) not in ("", before), seconds=LIMIT, trouble=job.why_failed
-    )
+    job.wait_for("another pod in its place", lambda: job.uid(role) not in ("", before))
     succeeded(job)
 
 
@@ -49,7 +47,7 @@ def test_a_rank_is_killed(job: Job) -> None:
     job.wait_for_step(1)
     pods = [job.uid(f"worker-{index}") for index in (0, 1)]
     job.kubectl("exec", f"{job.name}-worker-1", "--", "python", "-c", KILL_RANKS)
-    wait_for("the ranks to start again", lambda: job.status.get("restarts") == 1, seconds=LIMIT, trouble=job.why_failed)
+    job.wait_for("ranks started again", lambda: job.status.get("restarts") == 1)
     assert "SIGKILL" in job.status["failure"]["message"]
     succeeded(job)
     assert [job.uid(f"worker-{index}") for index in (0, 1)] in (pods, ["", ""]), "no pod was made anew"
@@ -74,11 +72,10 @@ def test_a_node_is_unplugged(job: Job) -> None:
     before = job.uid("worker-1")
     operations.set_plugged(node, False, print)
     try:
-        wait_for(
-            f"worker 1 to run on {other}",
+        job.wait_for(
+            f"worker 1 on {other}",
             lambda: (pod := job.pod("worker-1")) and pod["metadata"]["uid"] != before
             and pod["spec"].get("nodeName") == other and pod["status"]["phase"] == "Running",
-            seconds=LIMIT, trouble=job.why_failed,
         )  # fmt: skip
         succeeded(job)
     finally:
@@ -130,14 +127,13 @@ WAITS = {
 def test_why_it_waits_is_told(job: Job, what: str) -> None:
     spec, reason, said = WAITS[what]
     job.apply(spec)
-    wait_for(
-        f"the reason {reason}",
+    job.wait_for(
+        f"Ready is false for {reason}",
         lambda: (ready := job.condition("Ready")).get("status") == "False" and ready["reason"] == reason,
-        seconds=LIMIT,
     )
     assert job.phase == "Pending"
     assert said in job.condition("Ready")["message"]
-    wait_for("an event", lambda: reason in job.kubectl("describe", "ytj", job.name))
+    job.wait_for("an event", lambda: reason in job.kubectl("describe", "ytj", job.name))
 
 
 def test_a_quota_is_told_and_waited_for(job: Job) -> None:
@@ -150,7 +146,7 @@ def test_a_quota_is_told_and_waited_for(job: Job) -> None:
     job.kubectl.apply(quota)
     try:
         job.apply({"workers": {"resources": {"requests": {"memory": "2Gi"}}}})
-        wait_for("the quota to be told", lambda: "exceeded quota: small" in job.condition("Ready").get("message", ""))
+        job.wait_for("quota told", lambda: "exceeded quota: small" in job.condition("Ready").get("message", ""))
     finally:
         job.kubectl("delete", "resourcequota", "small")
     job.wait_for_phase("Succeeded")

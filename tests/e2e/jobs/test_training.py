@@ -128,4 +128,4 @@ def test_wrong_data_are_told_with_file_and_line(job: Job) -> None:
     assert "maxBadFraction" in failure["hint"]
     described = job.kubectl("describe", "ytj", job.name)
     assert "bad.jsonl:1" in described
-    wait_for("the launcher's log to stay", lambda: "bad.jsonl:1" in job.kubectl("logs", f"{job.name}-launcher"))
+    assert "bad.jsonl:1" in job.kubectl("logs", f"{job.name}-launcher"), "it stays to be read"

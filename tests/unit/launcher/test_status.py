@@ -2,7 +2,7 @@
 
 import pytest
 
-from ytrain.launcher.coordinator import Coordinator, Rules
+from ytrain.launcher.coordinator import Coordinator, Outcome, Rules
 from ytrain.launcher.status import launcher_status
 from ytrain_api.protocol import RankProgress
 
@@ -23,3 +23,6 @@ def test_progress_says_what_is_done(activity: str, step: int, total: int | None,
     coordinator.progress = RankProgress(activity=activity, step=step, total_steps=total)
     told = launcher_status(coordinator, "tiny").progress
     assert told is not None and told.summary == summary
+    coordinator.outcome = Outcome(0, "done")
+    ended = launcher_status(coordinator, "tiny").progress
+    assert ended is not None and ended.summary == (f"{100 * step // total}% ({step}/{total})" if total else None)

@@ -41,7 +41,7 @@ def launcher_status(coordinator: Coordinator, job: str) -> LauncherStatus:
             "generation": coordinator.generation,
             "restarts": coordinator.restarts,
             "workers": WorkerCount(desired=coordinator.rules.workers, ready=len(coordinator.members)),
-            "progress": _progress(coordinator.progress),
+            "progress": _progress(coordinator.progress, ended=outcome is not None),
             "failure": _failure(coordinator),
             "usage": Usage(device_seconds=coordinator.device_time.seconds()),
             **coordinator.facts.told(),
@@ -73,7 +73,7 @@ def _shorter(word: LastWord) -> Iterator[LastWord]:
     yield LastWord(exit_code=word.exit_code, message=word.message[:MESSAGE_CHARACTERS])
 
 
-def _progress(latest: RankProgress | None) -> Progress | None:
+def _progress(latest: RankProgress | None, *, ended: bool) -> Progress | None:
     if latest is None:
         return None
     total = latest.total_steps
@@ -84,7 +84,7 @@ def _progress(latest: RankProgress | None) -> Progress | None:
         total_steps=total,
         epoch=latest.epoch,
         percent=percent,
-        summary=_summary(latest, percent),
+        summary=_summary(latest, percent, ended),
         loss=round(latest.loss, 4) if latest.loss is not None else None,
         learning_rate=latest.learning_rate,
         tokens_per_second=round(latest.tokens_per_second) if latest.tokens_per_second is not None else None,
@@ -93,10 +93,10 @@ def _progress(latest: RankProgress | None) -> Progress | None:
     )
 
 
-def _summary(latest: RankProgress, percent: int | None) -> str | None:
+def _summary(latest: RankProgress, percent: int | None, ended: bool) -> str | None:
     """Steps, and what rank 0 does when it does not train: loading and evaluating may take longer than training."""
     steps = f"{percent}% ({latest.step}/{latest.total_steps})" if percent is not None else ""
-    activity = latest.activity if latest.activity != "training" else ""
+    activity = "" if ended or latest.activity == "training" else latest.activity
     return ", ".join(filter(None, (steps, activity))) or None
 
 
