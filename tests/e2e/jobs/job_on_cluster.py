@@ -12,7 +12,7 @@ from tests.cluster.workloads import claim
 
 from ytrain_operator.manifests.template import merged
 
-LIMIT = 300.0
+LIMIT = 900.0
 """Seconds after which what was waited for counts as never coming."""
 
 FAST_LIFECYCLE = ("lifecycle.lostNodeSeconds=5", "lifecycle.forceDeleteSeconds=5")
