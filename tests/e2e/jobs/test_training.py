@@ -42,8 +42,14 @@ def test_two_nodes_train_and_leave_a_model(job: Job) -> None:
     nodes = {job.pod(f"worker-{index}")["spec"]["nodeName"] for index in (0, 1)}
     assert nodes == {"node-a", "node-b"}
     job.wait_for_phase("Succeeded")
-    assert (job.status["progress"]["step"], job.status["progress"]["totalSteps"]) == (200, 200)
+    status = job.status
+    assert status["progress"]["summary"] == "100% (200/200)"
+    assert (status["data"]["read"], status["data"]["skipped"]) == (20, 0)
+    assert (status["checkpoint"]["step"], status["checkpoint"]["complete"]) == (200, True)
+    assert status["output"]["path"] and status["output"]["digest"]
+    assert status["usage"]["deviceSeconds"]["productive"] > 0
     assert job.condition("Complete")["status"] == "True"
+    assert f"output in pvc://models/{job.name}" in job.condition("Ready")["message"]
     before, after = losses(job, "tiny", job.name)
     assert after < 0.75 * before, (before, after)
 
