@@ -86,8 +86,8 @@ def to_json(job: str, result: "Check") -> dict[str, Any]:
                 "samples": course.first.samples,
                 "tokens": course.first.tokens,
                 "rows": course.first.rows,
-                "rowTokens": course.first.row_tokens,
             },
+            "packing": course.filling and course.filling.to_json(),
         },
         "windows": windows
         and {

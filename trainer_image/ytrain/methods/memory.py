@@ -22,7 +22,7 @@ from ytrain_api.job import Spec
 from ytrain_api.model import Lora
 
 STEPS_LOOKED_AT = 100
-"""Steps among which the heaviest row is looked for; rows of a shuffled epoch are much alike."""
+"""Steps whose rows are looked at; those of a shuffled epoch are much alike."""
 
 SHORTEST_ROW = 8
 """Least value of data.maxTokens."""
