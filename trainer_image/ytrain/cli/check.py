@@ -40,7 +40,7 @@ def check(
 
             print_findings(console, messages)
         return 1
-    with Console(stderr=True).status("checking"):
+    with Console(stderr=True).status("checking") as status:
         # After the job file is checked: torch and transformers take seconds to import.
         from ytrain.cli.check_view import print_check
         from ytrain.engine.device import choose_device
@@ -57,7 +57,9 @@ def check(
             resume="auto",
             cache=cache_folder(cache),
         )
-        result = check_job(job_file, options, choose_device(device))
+        result = check_job(
+            job_file, options, choose_device(device), lambda words: status.update(f"checking: tokenising, {words}")
+        )
     if as_json:
         print(json.dumps(to_json(name, result), ensure_ascii=False))
     else:
