@@ -90,6 +90,7 @@ test: builds-started check $(MODEL) $(PLAY)/data $(PLAY)/corpus ## every check a
 
 bench: $(MODEL) .venv-bench/ready ## compare with TRL, measure windows and recovery (about an hour on 2 cores)
 	$(BIN)/python benchmarks/trainer/compare.py
+	$(BIN)/python benchmarks/trainer/compare.py --texts --competitors ytrain "trl packed"
 	$(BIN)/python benchmarks/trainer/windows.py
 	$(BIN)/python benchmarks/recovery/recovery.py
 
