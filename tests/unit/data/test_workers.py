@@ -14,11 +14,21 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from ytrain.data.tokenising import vocabulary
-from ytrain.data.workers import WORTHWHILE_BYTES, encoding
+from ytrain.data.workers import WORTHWHILE_BYTES, encoding, usable_cores
 from ytrain_api.errors import TransientError
 
 pytestmark = pytest.mark.unit
 MakeTokenizer = Callable[[str | None], PreTrainedTokenizerFast]
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 10**6), ("150000 100000", 2), ("50000 100000", 1), (None, 10**6)]
+)
+def test_a_containers_limit_counts(tmp_path: Path, quota: str | None, cores: int) -> None:
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert usable_cores(tmp_path / "cpu.max") == min(cores, len(os.sched_getaffinity(0)))
+
 
 PARENT = """
 import json, multiprocessing, pathlib, sys
@@ -34,7 +44,7 @@ def gone(pids: Sequence[int]) -> bool:
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="one core has no worker processes")
+@pytest.mark.skipif(usable_cores() == 1, reason="one core has no worker processes")
 def test_workers_end_with_a_parent_that_is_killed(make_tokenizer: MakeTokenizer, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(vocabulary(make_tokenizer(None)))
     command = [sys.executable, "-c", PARENT, str(tmp_path / "tokenizer.json")]
@@ -49,7 +59,7 @@ def test_workers_end_with_a_parent_that_is_killed(make_tokenizer: MakeTokenizer,
         time.sleep(0.01)
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="one core has no worker processes")
+@pytest.mark.skipif(usable_cores() == 1, reason="one core has no worker processes")
 def test_a_killed_worker_may_be_tried_again(make_tokenizer: MakeTokenizer) -> None:
     before = set(multiprocessing.active_children())
     with (
