@@ -15,7 +15,7 @@ export UV_FIND_LINKS := $(if $(WHEELS),$(abspath $(WHEELS)),$(UV_FIND_LINKS))
 export HF_HUB_OFFLINE ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv quickstart demo check format generate test bench image lock clean
+.PHONY: help venv quickstart quickstart-cpt demo check format generate test bench image lock clean
 .PHONY: cluster-up cluster-down cluster-status cluster-load cluster-unplug cluster-plug cluster-build
 .DEFAULT_GOAL := help
 
@@ -39,6 +39,15 @@ quickstart: $(MODEL) $(PLAY)/data ## fine-tune a real 135M chat model on this ma
 	$(BIN)/ytrain run $(EXAMPLE) --claim ytrain=$(PLAY) --workdir $(PLAY)/run
 	@echo
 	@echo "The page with all figures: $(PLAY)/run/report.html"
+
+quickstart-cpt: $(MODEL) $(PLAY)/data $(PLAY)/corpus ## continue pre-training the same model on the Python reference
+	$(BIN)/ytrain run examples/cptjob.yaml --claim ytrain=$(PLAY) --workdir $(PLAY)/run-cpt
+	@echo
+	@echo "The page with all figures: $(PLAY)/run-cpt/report.html"
+
+$(PLAY)/corpus: examples/make_python_docs.py | $(VENV)/ready
+	$(BIN)/python examples/make_python_docs.py $@
+	@touch $@
 
 $(PLAY)/packages: $(VENV)/ready requirements/quickstart.in
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements/quickstart.in
@@ -73,7 +82,7 @@ generate: $(VENV)/ready ## write the CRD and the reference from the models
 	$(BIN)/python -m ytrain_api.crd helm/ytrain/files/ytrainjobs.ytrain.io.yaml
 	$(BIN)/python -m ytrain_api.reference
 
-test: builds-started check $(MODEL) $(PLAY)/data ## every check and every test
+test: builds-started check $(MODEL) $(PLAY)/data $(PLAY)/corpus ## every check and every test
 	@command -v ip >/dev/null || apt-get install -y iproute2 || echo "no ip command: the test of two network namespaces is skipped"
 	$(BIN)/pytest
 
@@ -84,6 +93,7 @@ test: builds-started check $(MODEL) $(PLAY)/data ## every check and every test
 
 bench: $(MODEL) .venv-bench/ready ## compare with TRL, measure windows and recovery (about an hour on 2 cores)
 	$(BIN)/python benchmarks/trainer/compare.py
+	$(BIN)/python benchmarks/trainer/compare.py --texts --competitors ytrain "trl packed"
 	$(BIN)/python benchmarks/trainer/windows.py
 	$(BIN)/python benchmarks/recovery/recovery.py
 

@@ -1,7 +1,7 @@
 """ytrain against TRL's SFTTrainer in one run: tokens a second, peak memory, and the loss of the model each one saves.
 
-`make bench` runs it. Every competitor gets the same records, global batch, learning rate, float32, threads, and a
-process of its own; the order turns round with every round.
+`make bench` runs it, for chats and, with --texts, for continued pre-training. Every competitor gets the same records,
+global batch, learning rate, float32, threads, and a process of its own; the order turns round with every round.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import competitor
-from records import MAX_TOKENS, write_records
+from records import MAX_TOKENS, write_records, write_texts
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -44,6 +44,8 @@ class Task:
     heldout: Path
     method: str
     threads: int
+    texts: bool
+    """Continued pre-training on texts; else chats, of which the answers are learned."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -59,6 +61,8 @@ def run_trl(task: Task, folder: Path, kind: str) -> competitor.Measurement:
     command = [str(TRL_PYTHON), str(HERE / "trl_run.py"), "--model", str(task.model), "--data", str(task.train)]
     command += ["--folder", str(folder), "--method", task.method, "--learning-rate", str(LEARNING_RATE[task.method])]
     command += ["--max-tokens", str(MAX_TOKENS), "--threads", str(task.threads), *TRL_SETTINGS[kind]]
+    if task.texts:
+        command += ["--packing-strategy", "bfd_split"]
     return competitor.run(command, folder / "metrics.jsonl", task.environment, folder.with_suffix(".log"))
 
 
@@ -91,7 +95,7 @@ def ytrain_job(task: Task) -> dict[str, object]:
         "spec": {
             "model": model,
             "data": {"train": [{"source": f"file://{task.train}"}], "maxTokens": MAX_TOKENS},
-            "sft": {"loss": {"kind": "crossEntropy"}},
+            "cpt" if task.texts else "sft": {"loss": {"kind": "crossEntropy"}},
             "optimization": optimization,
             "workers": {"deviceResource": "none"},
         },
@@ -146,6 +150,7 @@ def main() -> None:
         "--folder", type=Path, help="for records, logs and runs; must not exist (default: a temporary one)"
     )
     parser.add_argument("--records", type=int, default=100, help="to train on (default: 100, about 25,000 tokens)")
+    parser.add_argument("--texts", action="store_true", help="continued pre-training on texts instead of chats")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--methods", nargs="+", choices=list(LEARNING_RATE), default=list(LEARNING_RATE))
@@ -155,9 +160,13 @@ def main() -> None:
         arguments.folder.mkdir(parents=True)
     folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="ytrain-bench-"))).resolve()
     model = arguments.model.resolve()
-    train, heldout = write_records(folder, model, train=arguments.records, held_out=32)
+    if arguments.texts:
+        train, heldout = write_texts(folder, train=min(arguments.records, 71), held_out=8)
+    else:
+        train, heldout = write_records(folder, model, train=arguments.records, held_out=32)
     for method in arguments.methods:
-        compare(Task(model, train, heldout, method, arguments.threads), arguments.competitors, arguments.rounds, folder)
+        task = Task(model, train, heldout, method, arguments.threads, arguments.texts)
+        compare(task, arguments.competitors, arguments.rounds, folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The neutral judge: mean loss of held-out answers under a saved model, by transformers and peft alone.
+"""The neutral judge: mean loss of held-out answers or texts under a saved model, by transformers and peft alone.
 
-Run as `python heldout.py MODEL_OR_ADAPTER HELDOUT.jsonl [--base MODEL]`; prints nats per answer token.
+Run as `python heldout.py MODEL_OR_ADAPTER HELDOUT.jsonl [--base MODEL]`; prints nats per token of answers or texts.
 """
 
 import argparse
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from records import MAX_TOKENS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -17,7 +18,7 @@ def heldout_loss(model_folder: Path, records: Path, base: Path) -> float:
 
     Args:
         model_folder: a model, or an adapter to be put on `base`.
-        records: conversational prompt and completion, one a line.
+        records: conversational prompt and completion, or a text, one a line.
         base: the model that training began with; its tokenizer and chat template are used for every competitor.
     """
     is_adapter = (model_folder / "adapter_config.json").exists()
@@ -29,10 +30,14 @@ def heldout_loss(model_folder: Path, records: Path, base: Path) -> float:
     total, tokens = 0.0, 0
     for line in records.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        prompt = tokenizer.apply_chat_template(record["prompt"], add_generation_prompt=True, tokenize=False)
-        whole = tokenizer.apply_chat_template(record["prompt"] + record["completion"], tokenize=False)
-        start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-        ids = tokenizer(whole, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        if "text" in record:  # its beginning, of which all but the first token is predicted
+            start = 1
+            ids = tokenizer(record["text"], add_special_tokens=False, return_tensors="pt")["input_ids"][:, :MAX_TOKENS]
+        else:
+            prompt = tokenizer.apply_chat_template(record["prompt"], add_generation_prompt=True, tokenize=False)
+            whole = tokenizer.apply_chat_template(record["prompt"] + record["completion"], tokenize=False)
+            start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+            ids = tokenizer(whole, add_special_tokens=False, return_tensors="pt")["input_ids"]
         with torch.inference_mode():
             logits = model(ids, use_cache=False).logits[0, start - 1 : -1]
         total += torch.nn.functional.cross_entropy(logits.float(), ids[0, start:], reduction="sum").item()

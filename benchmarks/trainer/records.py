@@ -1,6 +1,7 @@
-"""Makes the benchmark's records: chats of many reasoning-gym tasks, of 30 to 1,024 tokens, the same for every trainer.
+"""Makes the benchmark's records, the same for every trainer: chats of many reasoning-gym tasks, of 30 to 1,024 tokens,
+or the texts of the Python language reference, of 50 to 16,000.
 
-Each record is TRL's conversational prompt and completion, which ytrain reads as well. Needs requirements/quickstart.in.
+Each chat is TRL's conversational prompt and completion, which ytrain reads as well. Needs requirements/quickstart.in.
 """
 
 import json
@@ -8,6 +9,7 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from pydoc_data.topics import topics  # type: ignore[import-untyped]
 from typing import Any
 
 from transformers import AutoTokenizer
@@ -57,10 +59,21 @@ def write_records(folder: Path, model: Path, train: int, held_out: int, seed: in
         <= MAX_TOKENS
     ]
     random.Random(seed).shuffle(records)
-    assert len(records) >= total
+    return _write(folder, records, train, held_out)
+
+
+def write_texts(folder: Path, train: int, held_out: int, seed: int = 0) -> tuple[Path, Path]:
+    """Writes texts as `write_records` writes chats."""
+    texts = [{"text": text.strip()} for _, text in sorted(topics.items())]
+    random.Random(seed).shuffle(texts)
+    return _write(folder, texts, train, held_out)
+
+
+def _write(folder: Path, records: list[dict[str, Any]], train: int, held_out: int) -> tuple[Path, Path]:
+    assert len(records) >= train + held_out
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "train.jsonl", folder / "heldout.jsonl"
-    for path, part in zip(paths, (records[:train], records[train:total]), strict=True):
+    for path, part in zip(paths, (records[:train], records[train : train + held_out]), strict=True):
         path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in part), encoding="utf-8")
     return paths
 

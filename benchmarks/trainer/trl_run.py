@@ -57,6 +57,7 @@ def build(options: argparse.Namespace) -> tuple[MeteredTrainer, Meter]:
         per_device_train_batch_size=options.batch,
         gradient_accumulation_steps=options.accumulation,
         packing=options.packing,
+        packing_strategy=options.packing_strategy,
         padding_free=options.padding_free,
         max_length=None if options.padding_free and not options.packing else options.max_tokens,
         train_sampling_strategy="group_by_length" if options.group_by_length else "random",
@@ -101,6 +102,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-steps", type=int, default=-1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--packing", action="store_true")
+    parser.add_argument(
+        "--packing-strategy", default="bfd", help="bfd cuts a long text's end off, bfd_split cuts it up"
+    )
     parser.add_argument("--padding-free", action="store_true")
     parser.add_argument("--group-by-length", action="store_true")
     parser.add_argument("--batch", type=int, default=1, help="rows of a micro-batch")

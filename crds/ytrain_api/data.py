@@ -11,7 +11,7 @@ Overlong = Literal["skip", "truncate", "split"]
 
 
 class DataSource(Block):
-    """A file, a folder or a glob of records (.json .jsonl .csv .tsv .txt .parquet)."""
+    """A file, a folder or a glob of records (.json .jsonl .csv .tsv .txt .md, also as .gz or .zst, and .parquet)."""
 
     source: DataUri = Field(
         description="Where the records lie: configmap://name/key, pvc://claim/path, s3://bucket/prefix, "

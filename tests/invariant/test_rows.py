@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from small_models import assert_same, loss_and_gradients, random_model, random_samples, segments
+from small_models import Tokens, assert_same, loss_and_gradients, random_model, random_samples, segments
 
 from ytrain.data.rows import Segment, build_row
 from ytrain.objective import weights
@@ -54,9 +54,22 @@ def test_micro_batches_regrouped_give_the_same_gradient() -> None:
         assert_same(loss_and_gradients(model, samples, rows), one, TOLERANCE)
 
 
-def test_no_gradient_crosses_a_segment() -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_document_in_the_row_changes_no_bit_of_the_others(family: str) -> None:
+    model, samples = random_model(family, **FAMILIES[family]), random_samples()
+    changed = [*samples]
+    changed[1] = Tokens((samples[1].input_ids + 1) % 90 + 3, samples[1].supervised)
+    with model.evaluating():
+        before, after = (model.hidden(build_row(each, segments(samples))) for each in (samples, changed))
+    bounds = build_row(samples, segments(samples)).boundaries
+    same = [torch.equal(before[begin:end], after[begin:end]) for begin, end in pairwise(bounds)]
+    assert same == [True, False, True, True, True]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_gradient_crosses_a_segment(family: str) -> None:
     """The loss of one sample in a pack does not depend on the embedding of a token that only another one holds."""
-    model, samples = random_model(tie_word_embeddings=False), random_samples()
+    model, samples = random_model(family, tie_word_embeddings=False, **FAMILIES[family]), random_samples()
     only_in_first = set(samples[0].input_ids.tolist()) - {i for s in samples[1:] for i in s.input_ids.tolist()}
     row = build_row(samples, segments(samples))
     hidden_TD = model.hidden(row)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from ytrain.data import DataSource, PreparedData, TokenSettings, prepare, reading, tokenising, workers
+from ytrain.data import DataSource, PreparedData, TokenSettings, pace, prepare, reading, tokenising, workers
 from ytrain.data.overlong import Overlong
 from ytrain_api.errors import DataError
 
@@ -114,6 +115,20 @@ def test_worker_processes_make_the_same_tokens(
     for i in range(len(alone.dataset)):
         assert np.array_equal(shared.dataset[i].input_ids, alone.dataset[i].input_ids)
         assert np.array_equal(shared.dataset[i].supervised, alone.dataset[i].supervised)
+
+
+def test_progress_tells_share_and_rates(
+    make_tokenizer: MakeTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "TELL_SECONDS", 0.0)
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(TEXT.encode() * 9))
+    source, told = DataSource((("a.txt.gz", tmp_path / "a.txt.gz"),)), []
+    settings = TokenSettings(max_tokens=8, overlong="split")
+    prepare([source], make_tokenizer(None), settings, tmp_path / "cache", tell=told.append)
+    assert re.fullmatch(r"100% of 0 MB, 91 tokens, [\d,]+ tokens/s, \d+\.\d MB/s", told[-1]), told[-1]
+    told.clear()
+    prepare([source], make_tokenizer(None), settings, tmp_path / "cache", tell=told.append)
+    assert told == []  # once for all runs
 
 
 @pytest.mark.parametrize(

@@ -46,3 +46,37 @@ def test_memory_stays_flat_over_a_gigabyte(
         large.unlink()
     assert measured["used"] == 1024
     assert measured["grown"] < 64 << 10  # KiB
+
+
+READ = """
+import json, resource, sys
+from pathlib import Path
+import numpy as np
+from ytrain.data import DataReport, Sample, TokenDataset
+from ytrain.data.cache import TOKENS, EntryWriter
+from ytrain.data.order import plan_rows
+folder = Path(sys.argv[1]) / "entry"
+ids = np.arange(2000, dtype=np.int32)
+sample = Sample(ids, ids > 0, "a.txt", 1)
+with EntryWriter(folder) as entry:
+    entry.write((sample for _ in range(100_000)), ["a.txt"])
+    entry.finish(DataReport())
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before, size = peak(), (folder / TOKENS).stat().st_size
+dataset = TokenDataset([(folder / TOKENS, 1.0)])
+order = plan_rows(dataset.lengths, 1, 0, row_tokens=2048)
+read = sum(int(np.count_nonzero(dataset[i].input_ids + dataset[i].supervised)) for i in order.samples.tolist())
+print(json.dumps({"read": read, "size": size, "grown": peak() - before}))
+"""
+
+
+def test_a_gigabyte_of_tokens_is_planned_and_read_in_flat_memory(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", READ, str(tmp_path)]
+    try:
+        measured = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    finally:
+        (tmp_path / "entry/tokens.arrow").unlink()
+    assert measured["size"] > 1_000_000_000
+    assert measured["read"] == 100_000 * 1999
+    assert measured["grown"] < 128 << 10  # KiB

@@ -48,9 +48,11 @@ def test_samples_from_begin_middle_and_end_are_shown_with_what_is_learned(place:
 def test_the_first_step_lies_in_rows_as_it_will(place: Any) -> None:
     result = place.check()
     lengths = np.array([preview.tokens for preview in result.previews])
-    assert lengths.max() <= result.course.first.row_tokens == 256
+    assert lengths.max() <= result.course.filling.row_tokens == 256
     assert result.course.first.samples == len(plan_epoch([1] * 20, 42, 0, batch_sequences=5)[0])
-    assert 0.5 < result.course.first.filled <= 1
+    assert 0.5 < result.course.filling.share <= 1
+    data = {"train": [{"source": "file://./chats.jsonl"}], "packing": False}
+    assert place.check(data=data).course.filling is None
 
 
 FAULTS = [

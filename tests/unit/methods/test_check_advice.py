@@ -46,10 +46,9 @@ def test_few_windows(place: Any) -> None:
 
 def test_ten_steps_are_no_warning(place: Any) -> None:
     spec = load_job(place.write()).job.spec
-    first = FirstStep(samples=1, tokens=1, rows=1, row_tokens=None)
-    course = Course(
-        steps=10, epochs=3, samples_per_step=1, learning_rate=1, learning_rate_is_default=False, first=first
-    )
+    first = FirstStep(samples=1, tokens=1, rows=1)
+    rate = {"learning_rate": 1, "learning_rate_is_default": False}
+    course = Course(steps=10, epochs=3, samples_per_step=1, **rate, first=first, filling=None)
     assert few_steps(spec, place.check().data, course) is None
 
 

@@ -67,6 +67,14 @@ def test_phases_and_notes_reach_the_log_unchanged(log) -> None:
     ]
 
 
+def test_a_log_says_what_a_long_phase_is_at_now_and_then(log) -> None:
+    progress, stream, clock = log
+    progress.phase("tokenising")
+    for clock.now in range(0, 40, 2):
+        progress.activity(f"at {clock.now}")
+    assert stream.getvalue().splitlines() == ["tokenising ...", "at 16", "at 32"]
+
+
 def test_a_terminal_leaves_each_phase_with_its_time() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = TerminalProgress(Console(file=stream, force_terminal=True, color_system=None, width=120), clock)

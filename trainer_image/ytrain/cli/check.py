@@ -41,7 +41,7 @@ def check(
 
             print_findings(console, messages)
         return 1
-    with Console(stderr=True).status("checking"):
+    with Console(stderr=True).status("checking") as status:
         # After the job file is checked: torch and transformers take seconds to import.
         from ytrain.cli.check_view import print_check
         from ytrain.engine.device import choose_device
@@ -58,7 +58,13 @@ def check(
             resume="auto",
             cache=cache_folder(cache),
         )
-        result = check_job(job_file, options, choose_device(device), processes)
+        result = check_job(
+            job_file,
+            options,
+            choose_device(device),
+            processes,
+            lambda words: status.update(f"checking: tokenising, {words}"),
+        )
     if as_json:
         print(json.dumps(to_json(name, result), ensure_ascii=False))
     else:
@@ -88,8 +94,8 @@ def to_json(job: str, result: "Check") -> dict[str, Any]:
                 "samples": course.first.samples,
                 "tokens": course.first.tokens,
                 "rows": course.first.rows,
-                "rowTokens": course.first.row_tokens,
             },
+            "packing": course.filling and course.filling.to_json(),
         },
         "windows": windows
         and {

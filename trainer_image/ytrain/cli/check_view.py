@@ -157,13 +157,14 @@ def _course(course: "Course") -> str:
     ]
     if course.samples_per_step is not None:
         lines.insert(1, _first_step(course.first))
+    if course.filling is not None:
+        lines.insert(2, f"rows of {course.filling.row_tokens:,} tokens are {course.filling.share:.1%} full")
     return "\n".join(lines)
 
 
 def _first_step(first: "FirstStep") -> str:
     rows = f"{first.rows} {_plural('row', first.rows)}"
-    start = f"first step: {first.samples} {_plural('sample', first.samples)}, {first.tokens:,} tokens in {rows}"
-    return start if first.filled is None else f"{start} of {first.row_tokens:,}, {first.filled:.0%} full"
+    return f"first step: {first.samples} {_plural('sample', first.samples)}, {first.tokens:,} tokens in {rows}"
 
 
 def _windows(cost: "WindowCost") -> str:

@@ -27,6 +27,9 @@ SCHEMA = pa.schema(
 )
 
 
+FAULT_AROUND_BYTES = 64 << 10
+"""What Linux maps around a byte that is read, where it lies in the cache."""
+
 BYTES_PER_TOKEN = 5
 """An id and a mask byte."""
 
@@ -82,7 +85,7 @@ class _Part:
 
     def _release(self, coming: int) -> None:
         """Leave the pages that were read to the system's cache now and then; what still refers to them reads anew."""
-        self._touched += coming + 2 * mmap.PAGESIZE
+        self._touched += coming + 2 * FAULT_AROUND_BYTES  # of the ids and of the mask
         if self._touched > RESIDENT_BYTES:
             self._map.madvise(mmap.MADV_DONTNEED)
             self._touched = 0

@@ -15,7 +15,7 @@ from ytrain.data.dataset import Sample, TokenDataset
 from ytrain.data.formats import recognise
 from ytrain.data.opening import unreadable
 from ytrain.data.pace import Pace
-from ytrain.data.reading import DataFile, columns, read_records
+from ytrain.data.reading import DataFile, RawRecord, columns, read_records
 from ytrain.data.records import Unusable
 from ytrain.data.tokenising import Tokeniser, TokenSettings, vocabulary
 from ytrain.data.workers import encoding
@@ -118,15 +118,19 @@ def _tokenise(
     with EntryWriter(folder) as entry, encoding(vocabulary(tokenizer), pace.size) as (submit, ahead):
         tokeniser = Tokeniser(tokenizer, settings, source.format, submit, ahead, report, entry.log)
 
-        def samples() -> Iterator[Sample]:
+        def records() -> Iterator[tuple[str, RawRecord]]:
             for name, path in source.files:
                 before, file = report.read, DataFile(path, name, pace.done)
                 _check_columns(file, source.format, settings)
-                for sample in tokeniser.samples(read_records(file), name):
-                    yield sample
-                    pace.tell(report.encoded_tokens)
+                for record in read_records(file):
+                    yield name, record
                 if report.read == before:
                     raise DataError(f"{name}: the file holds no record. Remove it from the data, or fill it.")
+
+        def samples() -> Iterator[Sample]:
+            for sample in tokeniser.samples(records()):
+                yield sample
+                pace.tell(report.encoded_tokens)
 
         entry.write(samples(), [name for name, _ in source.files])
         entry.finish(report)

@@ -54,6 +54,7 @@ class TokenSettings:
 class _Pending:
     """A record whose text, or whose rendered turns, are to be encoded."""
 
+    source: str
     line: int
     record: Text | list[Rendered]
 
@@ -107,25 +108,26 @@ class Tokeniser:
         self._encoder: Encoder | None = None
         self._frame: _Frame | None = None
 
-    def samples(self, records: Iterable[RawRecord], source: str) -> Iterator[Sample]:
-        """The samples of one file, which messages call `source`, in its order."""
+    def samples(self, records: Iterable[tuple[str, RawRecord]]) -> Iterator[Sample]:
+        """The samples of records, each with its file as messages call it, in their order."""
         under_way: deque[tuple[list[_Pending], Callable[[], list[Tokens]]]] = deque()
         last = np.empty(0, np.int32)  # the token before a text's next piece
-        for batch in self._batches(records, source):
+        for batch in self._batches(records):
             texts = [pending.record.text for pending in batch if isinstance(pending.record, Text)]
             under_way.append((batch, self._submit(texts) if texts else list))
             if len(under_way) >= self._ahead:
-                last = yield from self._finish(*under_way.popleft(), last, source)
+                last = yield from self._finish(*under_way.popleft(), last)
         while under_way:
-            last = yield from self._finish(*under_way.popleft(), last, source)
+            last = yield from self._finish(*under_way.popleft(), last)
 
-    def _batches(self, records: Iterable[RawRecord], source: str) -> Iterator[list[_Pending]]:
+    def _batches(self, records: Iterable[tuple[str, RawRecord]]) -> Iterator[list[_Pending]]:
+        """Records in batches of about the same work, whatever the sizes of their files."""
         pending: list[_Pending] = []
         characters = 0
-        for raw in records:
+        for source, raw in records:
             self._report.read += 1
             try:
-                pending.append(_Pending(raw.line, self._prepared(raw)))
+                pending.append(_Pending(source, raw.line, self._prepared(raw)))
             except Unusable as fault:
                 self._report.bad += 1
                 self._report.skip(source, raw.line, fault.reason, fault.detail, self._log)
@@ -155,7 +157,7 @@ class Tokeniser:
         return rendered
 
     def _finish(
-        self, batch: list[_Pending], tokens: Callable[[], list[Tokens]], last: Tokens, source: str
+        self, batch: list[_Pending], tokens: Callable[[], list[Tokens]], last: Tokens
     ) -> Generator[Sample, None, Tokens]:
         """The samples of a batch; returns the last token of its last text."""
         texts = iter(tokens())
@@ -167,11 +169,11 @@ class Tokeniser:
                 last = ids[-1:]
             else:
                 sequences = [next(chats) for _ in pending.record]
-            for ids, mask in self._fit(pending, sequences, source):
+            for ids, mask in self._fit(pending, sequences):
                 self._report.samples += 1
                 self._report.tokens += len(ids)
                 self._report.supervised_tokens += int(np.count_nonzero(mask))
-                yield Sample(ids, mask, source, pending.line)
+                yield Sample(ids, mask, pending.source, pending.line)
         return last
 
     def _framed(self, text: Text, ids: Tokens, last: Tokens) -> tuple[Tokens, Mask]:
@@ -194,13 +196,13 @@ class Tokeniser:
             self._encoder = Encoder(vocabulary(self._tokenizer))
         return self._encoder.encode(chats)
 
-    def _fit(self, record: _Pending, sequences: list[tuple[Tokens, Mask]], source: str) -> list[tuple[Tokens, Mask]]:
+    def _fit(self, record: _Pending, sequences: list[tuple[Tokens, Mask]]) -> list[tuple[Tokens, Mask]]:
         """Cuts the sequences of one record to length and counts the record and its tokens."""
         report, limit, policy = self._report, self._settings.max_tokens, self._settings.overlong
         learnable = [(ids, mask) for ids, mask in sequences if mask.any()]
         if not learnable:
             report.bad += 1
-            report.skip(source, record.line, "no token to learn", "", self._log)
+            report.skip(record.source, record.line, "no token to learn", "", self._log)
             return []
         context = split_context(limit, chat=not isinstance(record.record, Text))
         fitted = [piece for ids, mask in learnable for piece in fit(ids, mask, limit, policy, context)]
@@ -212,7 +214,7 @@ class Tokeniser:
         longest = max(len(ids) for ids, _ in learnable)
         if not fitted:
             report.overlong += 1
-            report.skip(source, record.line, _overlong_reason(policy), f"{longest} tokens", self._log)
+            report.skip(record.source, record.line, _overlong_reason(policy), f"{longest} tokens", self._log)
             return []
         report.used += 1
         report.split_chats += len(sequences) > 1

@@ -3,6 +3,7 @@
 The tokenizer's own threads do not use many cores well: they share its cache and Python's lock.
 """
 
+import math
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
 
 import numpy as np
 
@@ -36,7 +38,7 @@ def encoding(vocabulary: str, size: int) -> Iterator[tuple[Submit, int]]:
     Raises:
         TransientError: a worker process was killed.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if size < WORTHWHILE_BYTES or cores == 1:
         encoder = Encoder(vocabulary)
         yield (lambda texts: lambda: encoder.encode_texts(texts)), 1
@@ -62,6 +64,16 @@ def encoding(vocabulary: str, size: int) -> Iterator[tuple[Submit, int]]:
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that this process may use: of a container those of its limit, of which the machine may have many more."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if quota.is_file():
+        allowed, period = quota.read_text().split()
+        if allowed != "max":
+            cores = min(cores, math.ceil(int(allowed) / int(period)))
+    return cores
 
 
 _encoder: Encoder

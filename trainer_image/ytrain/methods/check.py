@@ -4,7 +4,7 @@ All that can be found is found in one go: job, output folder, sources, tokenizer
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -70,8 +70,18 @@ class Check:
     duration: Duration | None = None
 
 
-def check(job_file: JobFile, options: RunOptions, device: torch.device, processes: int = 1) -> Check:
-    """Check a job for `processes` ranks on `device`; what is wrong becomes a finding, nothing is raised."""
+def check(
+    job_file: JobFile,
+    options: RunOptions,
+    device: torch.device,
+    processes: int = 1,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Check:
+    """Check a job for `processes` ranks on `device`; what is wrong becomes a finding, nothing is raised.
+
+    Args:
+        tell: hears how far tokenising is.
+    """
     result, spec = Check(), job_file.job.spec
     result.findings.attempt(lambda: check_available(job_file.job))
     if spec.output.target is not None:  # the work folder is chosen when the job is run
@@ -87,7 +97,7 @@ def check(job_file: JobFile, options: RunOptions, device: torch.device, processe
         broken = broken_sources(spec, sources, result.findings)
         if spec.method not in TRAINING:
             return result
-        inputs = read_inputs(job_file, sources, cache=options.cache, broken=broken, findings=result.findings)
+        inputs = read_inputs(job_file, sources, cache=options.cache, broken=broken, findings=result.findings, tell=tell)
         configs = {
             field: result.findings.attempt(partial(_config, sources, uri, field))
             for field, uri in model_sources(spec).items()

@@ -50,12 +50,19 @@ def _data_sources(spec: Spec) -> dict[str, str]:
 
 
 def read_inputs(
-    job_file: JobFile, sources: Sources, *, cache: Path, broken: set[str], findings: Findings
+    job_file: JobFile,
+    sources: Sources,
+    *,
+    cache: Path,
+    broken: set[str],
+    findings: Findings,
+    tell: Callable[[str], None],
 ) -> Inputs | None:
     """The inputs of the job, or its training data alone where something else is wrong; None without training data."""
+    load = partial(load_inputs, sources=sources, cache=cache, skipped=None, tell=tell)
     if not broken:
         try:
-            return load_inputs(job_file, sources, cache=cache, skipped=None)
+            return load(job_file)
         except YTrainError:
             pass  # comes again below, where it does not hide what lies behind it
     spec = job_file.job.spec
@@ -68,7 +75,7 @@ def read_inputs(
 
     def read(part: Spec) -> Inputs | None:
         job = job_file.job.model_copy(update={"spec": part})
-        return findings.attempt(lambda: load_inputs(replace(job_file, job=job), sources, cache=cache, skipped=None))
+        return findings.attempt(lambda: load(replace(job_file, job=job)))
 
     training, *others = _parts(spec, broken)
     inputs = read(training)

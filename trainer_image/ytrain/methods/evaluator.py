@@ -18,8 +18,8 @@ from ytrain.training.run_folder import RunFolder, read_json, write_json
 from ytrain_api.job import Spec
 from ytrain_api.protocol import Facts
 
-KL_SAMPLES = 32
-"""Training samples on which the distance to the start is measured."""
+KL_SAMPLES, KL_TOKENS = 32, 8192
+"""Training samples on which the distance to the start is measured: so many, or the first of so many tokens."""
 
 
 class Evaluator:
@@ -106,6 +106,8 @@ class Evaluator:
     def _drift(self) -> PerToken:
         dataset = self._inputs.train.dataset
         chosen = np.random.default_rng(self._spec.optimization.seed).permutation(len(dataset))[:KL_SAMPLES]
+        within = np.cumsum(dataset.lengths[chosen]) <= KL_TOKENS
+        chosen = chosen[: max(1, int(within.sum()))]
         return kl_to_start(self._model, self._start(), dataset, chosen.tolist(), **self._rows)
 
 

@@ -6,6 +6,7 @@ All numbers come from the job, the model's configuration, the tokenised data and
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -14,7 +15,15 @@ from transformers import PretrainedConfig
 from ytrain.data import TokenDataset
 from ytrain.engine.device import choose_precision, describe
 from ytrain.methods.chosen import chosen_method
-from ytrain.methods.memory import MemoryNeed, Remedy, heaviest_micro_batch, machine_bytes, memory_need, remedies
+from ytrain.methods.memory import (
+    STEPS_LOOKED_AT,
+    MemoryNeed,
+    Remedy,
+    heaviest_micro_batch,
+    machine_bytes,
+    memory_need,
+    remedies,
+)
 from ytrain.methods.setup import peak_learning_rate, plan, row_tokens
 from ytrain.models.cost import (
     WindowCost,
@@ -34,13 +43,20 @@ class FirstStep:
     samples: int
     tokens: int
     rows: int
-    row_tokens: int | None
-    """Most tokens of a row; None without packing, where a row is a sample."""
 
-    @property
-    def filled(self) -> float | None:
-        """Share of the rows that holds tokens."""
-        return self.tokens / (self.rows * self.row_tokens) if self.row_tokens else None
+
+@dataclass(frozen=True, kw_only=True)
+class Filling:
+    """How full the rows are that samples are packed into."""
+
+    row_tokens: int
+    """Most tokens of a row."""
+    share: float
+    """Of the rows' places, those that hold a token."""
+
+    def to_json(self) -> dict[str, float]:
+        """The `packing` entry of result.json."""
+        return {"rowTokens": self.row_tokens, "filled": self.share}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +72,8 @@ class Course:
     """The peak."""
     learning_rate_is_default: bool
     first: FirstStep
+    filling: Filling | None
+    """None without packing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +112,18 @@ def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset)
         samples_per_step=None if windows else len(_epoch(spec, dataset)) * steps.epochs / by_epochs,
         learning_rate=peak_learning_rate(spec, config.get_text_config().hidden_size),
         learning_rate_is_default=spec.optimization.learning_rate is None,
-        first=FirstStep(
-            samples=len(lengths),
-            tokens=sum(lengths),
-            rows=len(first.rows),
-            row_tokens=max(row_tokens(spec), *lengths) if spec.data.packing and not windows else None,
-        ),
+        first=FirstStep(samples=len(lengths), tokens=sum(lengths), rows=len(first.rows)),
+        filling=measure_filling(spec, dataset),
     )
+
+
+def measure_filling(spec: Spec, dataset: TokenDataset) -> Filling | None:
+    """How full the rows of the first steps are; None for a job whose rows hold a sample each."""
+    if not spec.data.packing or chosen_method(spec).window_tokens is not None:
+        return None
+    lengths = [length for step in islice(plan(spec, dataset).steps(), STEPS_LOOKED_AT) for length in step.lengths]
+    size = max(row_tokens(spec), int(dataset.lengths.max()))
+    return Filling(row_tokens=size, share=sum(lengths) / (size * len(lengths)))
 
 
 def foretell_memory(

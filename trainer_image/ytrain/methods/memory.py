@@ -23,7 +23,7 @@ from ytrain_api.job import Spec
 from ytrain_api.model import Lora
 
 STEPS_LOOKED_AT = 100
-"""Steps among which the heaviest row is looked for; rows of a shuffled epoch are much alike."""
+"""Steps whose rows are looked at; those of a shuffled epoch are much alike."""
 
 WEIGHT_BYTES = 4
 """Trained weights are float32, whatever the compute type."""

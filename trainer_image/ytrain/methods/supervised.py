@@ -16,6 +16,7 @@ from ytrain.engine.world import World
 from ytrain.methods.chosen import chosen_method
 from ytrain.methods.evaluator import Evaluator
 from ytrain.methods.facts import data_status
+from ytrain.methods.forecast import measure_filling
 from ytrain.methods.inputs import Inputs, load_inputs
 from ytrain.methods.memory import estimated_bytes
 from ytrain.methods.options import RunOptions
@@ -103,6 +104,7 @@ def train(
         return {}
     if written["verified"]["changeFromBase"] == 0.0:
         progress.note("the adapter gives the base model's logits: it learned nothing, or was never applied")
+    filling = measure_filling(spec, inputs.train.dataset)
     estimate = estimated_bytes(
         spec,
         load_config(inputs.model.path),
@@ -114,6 +116,7 @@ def train(
     return result | {
         "ranks": world.size,
         "output": written,
+        "packing": filling.to_json() if filling else None,
         "memory": {"estimatedBytes": estimate, "peakBytes": peak},
         "timing": watch.seconds,
         "digests": {"output": written["digest"], "data": position.data_digest, "config": config},

@@ -99,6 +99,8 @@ def environment_rows(record: RunRecord) -> list[tuple[str, str]]:
             rows.append(("Memory estimated", byte_size(result.memory.estimated_bytes)))
     if peak:
         rows.append(("Memory at the peak", byte_size(peak)))
+    if result and result.packing:
+        rows.append(("Rows filled", f"{result.packing.filled:.1%} of {result.packing.row_tokens:,} tokens"))
     if waited := [m.data_wait_seconds for m in record.metrics if m.data_wait_seconds is not None]:
         trained = sum(m.seconds or 0.0 for m in record.metrics)
         rows.append(

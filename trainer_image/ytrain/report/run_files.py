@@ -120,6 +120,13 @@ class Memory(_FileModel):
     peak_bytes: int | None = None
 
 
+class Packing(_FileModel):
+    """How full the rows were that samples were packed into."""
+
+    row_tokens: int
+    filled: float
+
+
 class Failure(_FileModel):
     """Why a run ended without an output."""
 
@@ -150,6 +157,7 @@ class Result(_FileModel):
     precision: str | None = None
     parameters: Parameters | None = None
     data: DataCounts | None = None
+    packing: Packing | None = None
     memory: Memory | None = None
     timing: dict[str, float] = {}
     output: Output | None = None
