@@ -67,6 +67,8 @@ async def connect() -> ApiClient:
         except config.ConfigException as error:
             raise SpecError(f"no cluster: not in a pod, and no kubeconfig ({error}); set KUBECONFIG") from error
     settings.connection_pool_maxsize = 64
+    # By default ~/.netrc is looked up for every request, in a thread. The watches read no proxy variables either.
+    settings.client_session_kwargs = {"trust_env": False}
     return ApiClient(settings)
 
 

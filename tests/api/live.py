@@ -8,8 +8,10 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import yaml
 from kubernetes.aio import client, config
 from small_cluster import job_object
 
@@ -20,6 +22,9 @@ from ytrain_operator.settings import Settings
 from ytrain_operator.timestamps import to_text
 
 PATIENCE = 30.0
+CRD = Path(__file__).parents[2] / "crds/ytrainjobs.ytrain.io.yaml"
+CLAIMS = ("models", "data", "work")
+"""Volumes that the tests' jobs name."""
 
 
 async def until(what: str, holds: Callable[[], Awaitable[Any]]) -> Any:
@@ -199,6 +204,24 @@ async def connect(kubeconfig: str) -> client.ApiClient:
     await config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
     settings.connection_pool_maxsize = 64
     return client.ApiClient(settings)
+
+
+async def install_crd(kubeconfig: str) -> None:
+    """Put our CRD into a cluster, and wait until it is served."""
+    connection = await connect(kubeconfig)
+    async with connection:
+        extensions = client.ApiextensionsV1Api(connection)
+        body = yaml.safe_load(CRD.read_text())
+        name = body["metadata"]["name"]
+        await extensions.patch_custom_resource_definition(
+            name, body, field_manager="tests", force=True, _content_type="application/apply-patch+yaml"
+        )
+
+        async def established() -> bool:
+            found = await extensions.read_custom_resource_definition(name)
+            return any(each.type == "Established" and each.status == "True" for each in found.status.conditions or ())
+
+        await until("the CRD is established", established)
 
 
 def _now() -> str:

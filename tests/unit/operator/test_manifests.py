@@ -20,7 +20,8 @@ def children(spec: dict[str, Any] | None = None, settings: Settings | None = Non
     cluster = SmallCluster(spec, settings)
     plan = decide(cluster.observed(), cluster.settings, KEY)
     made: dict[str, Any] = {
-        child["metadata"]["name"] if child["kind"] == "Pod" else child["kind"]: child for child in plan.apply
+        child["metadata"]["name"] if child["kind"] == "Pod" else child["kind"]: child
+        for child in (*plan.surroundings, *plan.pods)
     }
     return made
 
