@@ -86,8 +86,9 @@ class Api:
         metadata = manifest["metadata"]
         return await self._request(
             *("patch", manifest["kind"], _path(manifest["kind"], metadata["namespace"], metadata["name"])),
-            body=manifest,
-            content_type="application/apply-patch+yaml",
+            # As text: the client would write JSON with escapes of two halves (\ud83c\udfd6), which are no YAML.
+            body=json.dumps(manifest, ensure_ascii=False),
+            content_type="application/apply-patch+yaml; charset=utf-8",
             field_manager=FIELD_MANAGER,
             force_conflicts="true",
         )

@@ -234,6 +234,22 @@ def test_events_tell_the_course_of_a_job(in_namespace: InNamespace) -> None:
     in_namespace(test)
 
 
+def test_every_character_is_written(in_namespace: InNamespace) -> None:
+    """JSON may write a character beyond the first 65,536 as two escapes; the API server reads an apply as YAML."""
+
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            await namespace.create_job({"workers": {"template": {"metadata": {"annotations": {"note": "\U0001f3f4"}}}}})
+            await namespace.all_run()
+            namespace.tell(step=10, failure={"class": "LostPeer", "message": "GLHF! \U0001f3d6\ufe0f"})
+            status = await namespace.phase_is("Running")
+            assert "\U0001f3d6" in status["failure"]["message"]
+            pod = await namespace.api.get("Pod", namespace.name, "bot-worker-0")
+            assert pod["metadata"]["annotations"]["note"] == "\U0001f3f4"
+
+    in_namespace(test)
+
+
 @pytest.mark.parametrize("fields", [{"model": {"source": "pvc://models/other"}}, {"workers": {"replicas": 1}}])
 def test_what_is_fixed_cannot_be_changed(in_namespace: InNamespace, fields: dict[str, Any]) -> None:
     async def test(namespace: Namespace) -> None:
