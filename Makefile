@@ -15,7 +15,7 @@ export UV_FIND_LINKS := $(if $(WHEELS),$(abspath $(WHEELS)),$(UV_FIND_LINKS))
 export HF_HUB_OFFLINE ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv quickstart quickstart-cpt check format generate test bench image lock clean
+.PHONY: help venv quickstart quickstart-cpt demo check format generate test bench image lock clean
 .PHONY: cluster-up cluster-down cluster-status cluster-load cluster-unplug cluster-plug cluster-build
 .DEFAULT_GOAL := help
 
@@ -60,6 +60,9 @@ $(MODEL): | $(PLAY)/packages
 $(PLAY)/data: examples/make_arithmetic_data.py | $(PLAY)/packages
 	$(BIN)/python examples/make_arithmetic_data.py $@
 	@touch $@
+
+demo: $(MODEL) $(PLAY)/data ## train the example on a two-node Kubernetes on this machine (root, Debian; about ten minutes at first)
+	$(BIN)/python -m tests.demo
 
 check: $(VENV)/ready ## format, lint, types, import rules, generated files (under a minute)
 	$(BIN)/ruff format --check .

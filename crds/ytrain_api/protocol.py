@@ -9,7 +9,16 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from ytrain_api.base import Block, FreeForm
-from ytrain_api.status import Failure, Progress, WorkerCount
+from ytrain_api.status import (
+    CheckpointStatus,
+    DataStatus,
+    EvaluationStatus,
+    Failure,
+    OutputStatus,
+    Progress,
+    Usage,
+    WorkerCount,
+)
 
 PORT = 8750
 """The launcher's default port."""
@@ -29,6 +38,35 @@ class RankProgress(Block):
     tokens_per_second: float | None = Field(default=None, description="Of the latest step, over all ranks.")
     step_seconds: float | None = Field(default=None, ge=0, description="Median duration of the latest steps.")
     beat: int = Field(default=0, ge=0, description="Counts whatever the rank did; unchanged, it did nothing.")
+
+
+class Facts(Block):
+    """What a run has found so far. Rank 0 tells each as it learns it; what is not told is not known, or as before."""
+
+    data: DataStatus | None = Field(default=None, description="Records read and what became of them.")
+    evaluation: EvaluationStatus | None = Field(default=None, description="Gain and forgetting.")
+    checkpoint: CheckpointStatus | None = Field(default=None, description="The newest complete checkpoint.")
+    output: OutputStatus | None = Field(default=None, description="The result.")
+
+    def told(self) -> dict[str, Block]:
+        """Those that are known, by name."""
+        return {name: fact for name in Facts.model_fields if (fact := getattr(self, name)) is not None}
+
+
+class Spent(Block):
+    """The launcher's account of device time, in seconds times devices; its agents keep it for the next launcher."""
+
+    productive: float = Field(default=0.0, ge=0, description="Training, evaluating and saving.")
+    starting: float = Field(default=0.0, ge=0, description="Loading and preparing.")
+    lost: float = Field(default=0.0, ge=0, description="Once productive, but no checkpoint holds it.")
+    pending: float = Field(default=0.0, ge=0, description="Held while no rank ran.")
+    unsaved: float = Field(default=0.0, ge=0, description="Of productive: after the newest complete checkpoint.")
+    saved_step: int = Field(default=0, ge=0, description="Step of that checkpoint; 0 before the first.")
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.productive + self.starting + self.lost + self.pending
 
 
 class RankEnd(Block):
@@ -58,6 +96,10 @@ class Report(Block):
     stopping: bool = Field(default=False, description="Whether it was asked to stop, by a signal.")
     progress: list[RankProgress] = Field(default_factory=list, max_length=64, description="Of its ranks, by rank.")
     order: int = Field(default=0, ge=0, description="Number of the latest order that it has.")
+    facts: Facts | None = Field(default=None, description="What its rank 0 has found; of the worker that runs it.")
+    held: float = Field(default=0.0, ge=0, description="Seconds since its start, in which it held its devices.")
+    counted: float = Field(default=0.0, ge=0, description="Of held: those that a launcher has taken into account.")
+    spent: Spent | None = Field(default=None, description="The account that a launcher gave it last.")
 
 
 class Ranks(Block):
@@ -82,10 +124,11 @@ class Order(Block):
     stacks: bool = Field(default=False, description="With wait: write down where the ranks stand before ending them.")
     exit_code: int = Field(default=0, description="With leave: how the job ended.")
     reason: str = Field(default="", description="For people.")
+    spent: Spent | None = Field(default=None, description="The account of device time, to be kept and told again.")
 
 
-class LauncherStatus(Block):
-    """Answer of `/v1/progress`."""
+class LauncherStatus(Facts):
+    """Answer of `/v1/progress`: how the job is, beside what its run has found."""
 
     job: str = Field(description="Name of the job.")
     state: Literal["Waiting", "Running", "Stopping", "Succeeded", "Preempted", "Failed"] = Field(
@@ -98,6 +141,7 @@ class LauncherStatus(Block):
     workers: WorkerCount = Field(description="Agents asked for and present.")
     progress: Progress | None = Field(default=None, description="How far training is.")
     failure: Failure | None = Field(default=None, description="The latest failure.")
+    usage: Usage | None = Field(default=None, description="What the job has cost so far.")
     exit_code: int | None = Field(default=None, description="How the job ended.")
 
 

@@ -36,7 +36,10 @@ class Progress(Block):
     total_steps: int | None = Field(default=None, description="Optimizer steps planned.")
     epoch: float | None = Field(default=None, description="Epochs done, with fraction.")
     percent: int | None = Field(default=None, description="step / totalSteps in percent, 0 to 100.")
-    summary: str | None = Field(default=None, description='Percent and steps as text, such as "40% (1200/3000)".')
+    summary: str | None = Field(
+        default=None,
+        description='Percent and steps, such as "40% (1200/3000)"; and what is done when it is not training.',
+    )
     loss: float | None = Field(
         default=None, description="Latest training loss: unweighted mean in nats per token, 4 decimals."
     )
@@ -64,7 +67,7 @@ class NamedChange(Change):
 class EvaluationStatus(Block):
     """Gain and forgetting."""
 
-    step: int | None = Field(default=None, description="Step of the latest evaluation.")
+    step: int | None = Field(default=None, description="Step of the latest evaluation; 0 is the one before training.")
     validation: Change | None = Field(default=None, description="Validation loss, nats per token.")
     tasks: Annotated[list[NamedChange], ListType("map", ("name",))] = Field(
         default_factory=list, description="Accuracy of each task, 0 to 1."
@@ -116,12 +119,14 @@ class PodFailures(Block):
 
 
 class DeviceSeconds(Block):
-    """Device time by what it was spent on, in seconds times devices."""
+    """Device time by what it was spent on, in seconds times devices: each second that a worker holds counts once."""
 
-    productive: int = Field(default=0, description="Steps that count.")
-    starting: int = Field(default=0, description="Loading and preparing.")
-    lost: int = Field(default=0, description="Steps that were lost to a restart.")
-    pending: int = Field(default=0, description="Held while other pods were missing.")
+    productive: int = Field(default=0, description="Training, evaluating and saving, from a start's first step on.")
+    starting: int = Field(default=0, description="Ranks that load and prepare, before their first step.")
+    lost: int = Field(
+        default=0, description="Once productive, but no checkpoint holds it: steps that were made again, or never."
+    )
+    pending: int = Field(default=0, description="Held while no rank ran: other pods were missing, or a start waited.")
 
 
 class Usage(Block):
@@ -133,7 +138,9 @@ class Usage(Block):
 class OutputStatus(Block):
     """The result, and what it was made from."""
 
-    path: str | None = Field(default=None, description="Where the trained model lies.")
+    path: str | None = Field(
+        default=None, description="Where the trained model lies: output.target if that is a claim, else a folder."
+    )
     digest: str | None = Field(default=None, description="Digest of its files.")
     base_revision: str | None = Field(default=None, description="Revision of the model that training started from.")
     data_digest: str | None = Field(default=None, description="Digest of the training data.")
@@ -146,7 +153,7 @@ class DataStatus(Block):
     read: int | None = Field(default=None, description="Records read.")
     used: int | None = Field(default=None, description="Records trained on.")
     skipped: int | None = Field(default=None, description="Records that could not be used.")
-    truncated: int | None = Field(default=None, description="Samples that were cut.")
+    truncated: int | None = Field(default=None, description="Records of which a part was cut off.")
     supervised_tokens: int | None = Field(default=None, description="Tokens that are learned in one epoch.")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ytrain_api.status import DeviceSeconds
 from ytrain_operator.observed import JOB_LABEL, Pod, pod_of
 
 _METADATA = ("name", "namespace", "uid", "generation", "resourceVersion", "creationTimestamp", "deletionTimestamp")
@@ -31,6 +32,8 @@ class JobRecord:
     phase: str
     figures: tuple[int, float | None, int | None]
     """Step, loss, tokens a second."""
+    device_seconds: tuple[int, ...]
+    """In the order of the contract's kinds; none before the first are told."""
     packed: bytes
 
     def unpacked(self) -> dict[str, Any]:
@@ -60,6 +63,7 @@ class Cache:
             return key
         status = raw.get("status", {})
         progress = status.get("progress", {})
+        spent = status.get("usage", {}).get("deviceSeconds", {})
         kept = {
             "apiVersion": raw["apiVersion"],
             "kind": raw["kind"],
@@ -72,6 +76,7 @@ class Cache:
             version=version,
             phase=status.get("phase", "Pending"),
             figures=(progress.get("step") or 0, progress.get("loss"), progress.get("tokensPerSecond")),
+            device_seconds=tuple(spent.get(kind, 0) for kind in DeviceSeconds.model_fields) if spent else (),
             packed=json.dumps(kept, separators=(",", ":")).encode(),
         )
         return key

@@ -64,8 +64,8 @@ class LauncherAnswers:
 
 
 def _news(answer: LauncherStatus | None) -> object:
-    """An answer without its time, which alone is none."""
-    return answer.model_dump(exclude={"progress": {"updated_at"}}) if answer else None
+    """An answer without its time and the time that devices are held, which alone are none."""
+    return answer.model_dump(exclude={"progress": {"updated_at"}, "usage": True}) if answer else None
 
 
 def _now() -> float:

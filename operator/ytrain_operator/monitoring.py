@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ytrain_api.status import DeviceSeconds
 from ytrain_operator.cache import Cache, Key
 from ytrain_operator.work_queue import WorkQueue
 
@@ -36,12 +37,17 @@ class JobMetrics(Collector):
         step = GaugeMetricFamily("ytrain_job_step", "Optimizer steps done.", labels=names)
         loss = GaugeMetricFamily("ytrain_job_loss", "Latest training loss, nats per token.", labels=names)
         speed = GaugeMetricFamily("ytrain_job_tokens_per_second", "Tokens trained a second.", labels=names)
+        spent = GaugeMetricFamily(
+            "ytrain_job_device_seconds", "Device time by what it was spent on.", labels=[*names, "kind"]
+        )
         for key, record in self._cache.jobs.items():
             if record.phase in _LIVE:
+                for kind, seconds in zip(DeviceSeconds.model_fields, record.device_seconds, strict=False):
+                    spent.add_metric([*key, kind], seconds)
                 for gauge, value in zip((step, loss, speed), record.figures, strict=True):
                     if value is not None:
                         gauge.add_metric(list(key), value)
-        yield from (step, loss, speed)
+        yield from (step, loss, speed, spent)
 
 
 async def serve(port: int, cache: Cache, queue: WorkQueue[Key]) -> tuple[web.AppRunner, int]:

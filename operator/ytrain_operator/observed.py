@@ -138,9 +138,7 @@ class Observed:
         if self.launcher_status is not None:
             return self.launcher_status.exit_code is not None
         left = [pod.ended for pod in self.workers if pod.ended is not None and pod.ended.exit_code in OF_A_LAUNCHER]
-        return any(
-            ended.at is not None and (self.now - ended.at).total_seconds() < LAST_WORD_SECONDS for ended in left
-        )
+        return any(ended.at is not None and (self.now - ended.at).total_seconds() < LAST_WORD_SECONDS for ended in left)
 
     @property
     def last_word(self) -> LastWord | None:

@@ -53,7 +53,7 @@ def cluster(found_up: bool) -> Iterator[Kubectl]:
 
 
 # By what a test waits for, in the order in which that is made.
-LAST = ["helm", "api_cluster", "image", "cluster", "cluster_to_take_down"]
+LAST = ["helm", "api_cluster", "image", "cluster", "operator", "cluster_to_take_down"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

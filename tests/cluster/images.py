@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
+from tests.cluster import docker_archive
 from tests.cluster.failures import ClusterError
 from tests.cluster.machines import Machine
 from tests.cluster.processes import ENVIRONMENT
@@ -42,16 +44,30 @@ def as_archive(image: str) -> Iterator[Path]:
 
 
 def import_archive(machine: Machine, archive: Path) -> list[str]:
-    """Import an archive into a node's containerd and return the images' names.
+    """Import an archive into a node's containerd, of a docker archive only what the node lacks; returns images' names.
 
-    The archive comes by standard input: /run, /var/lib and /var/log of this host are not seen from a node.
+    It comes by standard input: /run, /var/lib and /var/log of this host are not seen from a node.
     """
-    with archive.open("rb") as content:
-        done = subprocess.run(
-            [*machine.entrance, "ctr", "--namespace=k8s.io", "images", "import", "-"],
-            stdin=content, capture_output=True, env=ENVIRONMENT, check=False,
-        )  # fmt: skip
-    said = (done.stdout + done.stderr).decode(errors="replace")
-    if done.returncode:
+    with docker_archive.opened(archive) as image:
+        if image is None:
+            with archive.open("rb") as content:
+                return import_stream(machine, lambda target: shutil.copyfileobj(content, target, 1 << 20), archive)
+        present = frozenset(machine.run("ctr", "--namespace=k8s.io", "content", "list", "--quiet").split())
+        return import_stream(machine, lambda target: image.write_missing(target, present), archive)
+
+
+def import_stream(machine: Machine, write: Callable[[IO[bytes]], None], archive: Path) -> list[str]:
+    """Import what `write` writes."""
+    with tempfile.TemporaryFile() as log, subprocess.Popen(
+        [*machine.entrance, "ctr", "--namespace=k8s.io", "images", "import", "-"],
+        stdin=subprocess.PIPE, stdout=log, stderr=log, env=ENVIRONMENT,
+    ) as importing:  # fmt: skip
+        assert importing.stdin is not None
+        with contextlib.suppress(BrokenPipeError), importing.stdin as target:  # what it said tells why
+            write(target)
+        code = importing.wait()
+        log.seek(0)
+        said = log.read().decode(errors="replace")
+    if code:
         raise ClusterError(f"{archive} cannot be imported into {machine.name}: {said.strip()[-1000:]}")
     return re.findall(r"^unpacking (\S+)", said, re.MULTILINE)

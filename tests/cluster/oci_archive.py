@@ -1,13 +1,15 @@
-"""Images of one static program, as OCI archives: made without a base and without pulling anything."""
+"""OCI archives, which containerd imports; and images of one static program, made without a base or a pull."""
 
 import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.cluster.programs import path_of
 
+OCI = "application/vnd.oci.image"
 PAUSE = "localhost/ytrain-pause:1"
 PROBE = "localhost/ytrain-probe:1"
 
@@ -22,23 +24,35 @@ def write_archive(target: Path, image: str, program: str) -> Path:
         "rootfs": {"type": "layers", "diff_ids": [digest(layer)]},
         "history": [{"created_by": "tests/cluster"}],
     }
-    blobs = [layer, as_json(config)]
+    with tarfile.open(target, "w") as archive:
+        for path, content in frame(image, as_json(config), {digest(layer): len(layer)}).items():
+            add(archive, path, content)
+        add(archive, path_in(digest(layer)), layer)
+    return target
+
+
+def frame(image: str, config: bytes, layers: Mapping[str, int]) -> dict[str, bytes]:
+    """An image's files but its layers, by their paths.
+
+    Args:
+        layers: sizes of layers that are not compressed, by digest, from the first to the last.
+    """
     manifest = as_json(
         {
             "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": describe(blobs[1], "application/vnd.oci.image.config.v1+json"),
-            "layers": [describe(layer, "application/vnd.oci.image.layer.v1.tar")],
+            "mediaType": f"{OCI}.manifest.v1+json",
+            "config": describe(f"{OCI}.config.v1+json", digest(config), len(config)),
+            "layers": [describe(f"{OCI}.layer.v1.tar", name, size) for name, size in layers.items()],
         }
     )
-    entry = describe(manifest, "application/vnd.oci.image.manifest.v1+json")
+    entry = describe(f"{OCI}.manifest.v1+json", digest(manifest), len(manifest))
     entry["annotations"] = {"io.containerd.image.name": image}
-    with tarfile.open(target, "w") as archive:
-        add(archive, "oci-layout", as_json({"imageLayoutVersion": "1.0.0"}))
-        add(archive, "index.json", as_json({"schemaVersion": 2, "manifests": [entry]}))
-        for blob in (*blobs, manifest):
-            add(archive, f"blobs/{digest(blob).replace(':', '/')}", blob)
-    return target
+    return {
+        "oci-layout": as_json({"imageLayoutVersion": "1.0.0"}),
+        "index.json": as_json({"schemaVersion": 2, "manifests": [entry]}),
+        path_in(digest(config)): config,
+        path_in(digest(manifest)): manifest,
+    }
 
 
 def layer_of(program: Path, name: str) -> bytes:
@@ -61,9 +75,14 @@ def digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def describe(content: bytes, media_type: str) -> dict[str, object]:
-    """A descriptor of a blob."""
-    return {"mediaType": media_type, "digest": digest(content), "size": len(content)}
+def path_in(blob: str) -> str:
+    """Where a blob lies in an archive, by its digest."""
+    return f"blobs/{blob.replace(':', '/')}"
+
+
+def describe(media_type: str, blob: str, size: int) -> dict[str, object]:
+    """A descriptor of a blob, by its digest."""
+    return {"mediaType": media_type, "digest": blob, "size": size}
 
 
 def as_json(value: object) -> bytes:

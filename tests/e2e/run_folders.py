@@ -59,6 +59,11 @@ def checkpoints(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
 
 
+def saved(run: Path) -> bool:
+    """Whether a checkpoint is there whole; one is written while training goes on."""
+    return any((run / "checkpoints").glob("step-*"))
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     """Content of every file below a folder."""
     return {

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from commands import Commands
-from run_folders import checkpoints, course, files_of, steps_written, write_job
+from run_folders import checkpoints, course, files_of, saved, steps_written, write_job
 from tests.conftest import write_chats
 
 pytestmark = pytest.mark.e2e
@@ -94,7 +94,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint_bit_equal(
     run = whole.directory / "killed"
     arguments = ("run", "tiny.yaml", "--workdir", run.name)
 
-    running = ytrain.start(whole.directory, *arguments).until(lambda: steps_written(run) >= after)
+    running = ytrain.start(whole.directory, *arguments).until(lambda: steps_written(run) >= after and saved(run))
     assert running.send(signal.SIGKILL).wait().code == -signal.SIGKILL
     assert after <= steps_written(run) < len(whole.course)
 

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from run_folders import course, files_of, steps_written
+from run_folders import course, files_of, saved, steps_written
 from tests.faults.conftest import Machines, alive, job, wait_until
 
 pytestmark = pytest.mark.faults
@@ -14,6 +14,11 @@ pytestmark = pytest.mark.faults
 
 def weights(run: Path) -> bytes:
     return (run / "output/model.safetensors").read_bytes()
+
+
+def send(number: signal.Signals, ranks: list[int]) -> None:
+    for rank in ranks:
+        os.kill(rank, number)
 
 
 def losses(run: Path) -> list[float]:
@@ -42,9 +47,26 @@ def test_four_ranks_for_batches_of_fewer_rows(machines: Machines, model_folder: 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_rank_changes_nothing(machines: Machines, model_folder: Path, undisturbed: Path, victim: int) -> None:
-    here = machines.here(job(machines, model_folder), 2).until(lambda: steps_written(machines.run) >= 45)
+    here = machines.here(job(machines, model_folder), 2)
+    here.until(lambda: steps_written(machines.run) >= 45 and saved(machines.run))
     os.kill(here.ranks()[victim], signal.SIGKILL)
     here.expect(0, f"rank {victim} was ended by SIGKILL (out of memory?)", "going on from step-0000")
+    assert course(machines.run) == course(undisturbed)
+    assert weights(machines.run) == weights(undisturbed)
+
+
+def test_killed_between_the_output_and_the_record_of_its_end(
+    machines: Machines, model_folder: Path, undisturbed: Path
+) -> None:
+    """The output is there, result.json is not: it is not written twice."""
+    output = machines.run / "output/model.safetensors"
+    here = machines.here(job(machines, model_folder), 2).until(output.is_file)
+    os.kill(here.ranks()[0], signal.SIGKILL)
+    assert not (machines.run / "result.json").exists(), "killed too late"
+    written = output.stat()
+    here.expect(0, "rank 0 was ended by SIGKILL", "going on from step-000200", "done, 200 steps")
+    assert (output.stat().st_ino, output.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert json.loads((machines.run / "result.json").read_text())["state"] == "Succeeded"
     assert course(machines.run) == course(undisturbed)
     assert weights(machines.run) == weights(undisturbed)
 
@@ -52,7 +74,11 @@ def test_a_killed_rank_changes_nothing(machines: Machines, model_folder: Path, u
 def test_a_stop_is_saved(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
     file = job(machines, model_folder)
     here = machines.here(file, 2).until(lambda: steps_written(machines.run) >= 45)
-    here.send(signal.SIGTERM).expect(143, "SIGTERM: saving at the end of this step", "Run the same command to go on")
+    ranks = here.ranks()
+    send(signal.SIGSTOP, ranks)  # else they are done before their agent, on a busy machine, has passed the word on
+    here.send(signal.SIGTERM).until_it_says("SIGTERM: saving at the end of this step")
+    send(signal.SIGCONT, ranks)
+    here.expect(143, "SIGTERM: saving at the end of this step", "Run the same command to go on")
     done = steps_written(machines.run)
     assert json.loads((machines.run / "result.json").read_text())["state"] == "Preempted"
     machines.here(file, 2).expect(0, f"going on from step-{done:06d}", "done, 200 steps")
@@ -74,8 +100,7 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing(machines: Machines, mod
     here = machines.here(job(machines, model_folder, optimization__epochs=1000), 2)
     here.until(lambda: steps_written(machines.run) >= 3)
     below = here.descendants()
-    for rank in here.ranks():  # they cannot save
-        os.kill(rank, signal.SIGSTOP)
+    send(signal.SIGSTOP, here.ranks())  # they cannot save
     here.send(signal.SIGTERM).until_it_says("once more ends at once").send(signal.SIGTERM).expect(143)
     wait_until(lambda: not any(alive(pid) for pid in below), lambda: f"{below} are left")
 

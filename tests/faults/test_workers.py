@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_folders import course, steps_written
@@ -47,11 +48,24 @@ def ask(machines: Machines, path: str, *, token: str | None = None, data: bytes 
         return error.code, error.read().decode()
 
 
+def told(machines: Machines) -> dict[str, Any]:
+    """What the launcher tells of the job; nothing while it does not answer."""
+    time.sleep(0.2)  # from one address, more would use up the workers' share of requests
+    try:
+        code, text = ask(machines, "/v1/progress")
+    except urllib.error.URLError:
+        return {}
+    status: dict[str, Any] = json.loads(text) if code == 200 else {}
+    return status
+
+
 def ready(machines: Machines) -> int:
     """Workers that the launcher sees."""
-    time.sleep(0.2)  # from one address, more would use up the workers' share of requests
-    code, text = ask(machines, "/v1/progress")
-    return int(json.loads(text)["workers"]["ready"]) if code == 200 else 0
+    return int(told(machines).get("workers", {}).get("ready", 0))
+
+
+def device_seconds(status: dict[str, Any]) -> int:
+    return sum(status["usage"]["deviceSeconds"].values())
 
 
 def test_agents_and_launcher_are_killed_and_nothing_changes(
@@ -142,6 +156,59 @@ def test_a_worker_that_is_stopped_stops_the_job_and_one_that_replaces_it_goes_on
         process.expect(0)
     assert_as_undisturbed(machines.run, undisturbed, 200)
     machines.launcher(alone).expect(0, "this job is done already")
+
+
+def test_what_the_run_found_is_told_and_survives_the_launcher(machines: Machines, model_folder: Path) -> None:
+    """Data and the first evaluation, then checkpoints, at last the output; and what devices were used for."""
+    source = "file://./chats.jsonl"
+    measured = {
+        "evaluation__everySteps": 100,
+        "evaluation__tasks": [{"name": "chats", "source": source, "samples": 4, "maxNewTokens": 4}],
+        "evaluation__retention": [{"name": "prose", "source": source}],
+        "data__validation": [{"source": source}],
+    }
+    file = job(machines, model_folder, workers=2, optimization__epochs=100, **measured)
+    machines.launcher(file, "--spent", "1000").expect(2, "--spent 1000: write it as JSON with seconds of productive")
+    launcher, workers = machines.launcher(file, "--spent", '{"lost": 1000}'), [machines.worker(0), machines.worker(1)]
+    first: dict[str, Any] = {}
+    wait_until(lambda: first.update(told(machines)) or "evaluation" in first, lambda: workers[0].output)
+    assert "before" in first["evaluation"]["validation"]
+    assert first["usage"]["deviceSeconds"]["lost"] == 1000
+
+    before: dict[str, Any] = {}
+    wait_until(lambda: before.update(told(machines)) or "checkpoint" in before, lambda: workers[0].output)
+    launcher.send(signal.SIGKILL).expect(-signal.SIGKILL)
+    launcher = machines.launcher(file)
+    again: dict[str, Any] = {}
+    wait_until(lambda: again.update(told(machines)) or "checkpoint" in again, lambda: launcher.output)
+    assert again["checkpoint"]["step"] >= before["checkpoint"]["step"]
+    assert again["checkpoint"]["path"].startswith(str(machines.run / "checkpoints/step-"))
+    assert again["data"] == first["data"]
+    assert again["evaluation"]["tasks"][0]["before"] == first["evaluation"]["tasks"][0]["before"]
+    assert again["usage"]["deviceSeconds"]["lost"] == 1000
+    assert device_seconds(again) >= device_seconds(before)
+
+    # The launcher ends with the job; while it waits for an agent's last report, it can be asked.
+    workers[1].until(lambda: steps_written(machines.run) >= 490).send(signal.SIGSTOP)
+    last: dict[str, Any] = {}
+    wait_until(lambda: last.update(told(machines)) or "output" in last, lambda: workers[0].output)
+    workers[1].send(signal.SIGCONT)
+    for process in (launcher, *workers):
+        process.expect(0)
+    result = json.loads((machines.run / "result.json").read_text())
+    measurement = json.loads((machines.run / "evaluation.json").read_text())
+    assert last["data"] == {name: result["data"][name] for name in first["data"]}
+    assert (last["data"]["read"], last["data"]["skipped"]) == (20, 0)
+    assert last["output"] == {
+        "path": result["output"]["path"],
+        "digest": result["digests"]["output"],
+        "dataDigest": result["digests"]["data"],
+        "configDigest": result["digests"]["config"],
+    }
+    assert (last["evaluation"]["step"], last["checkpoint"]["step"]) == (500, 500)
+    assert last["evaluation"]["validation"]["after"] == pytest.approx(measurement["after"]["validation"]["loss"], 1e-4)
+    assert last["evaluation"]["retention"][0]["after"] < last["evaluation"]["retention"][0]["before"]
+    assert last["usage"]["deviceSeconds"]["productive"] > 0
 
 
 def test_a_mounted_config_map_reaches_the_workers(machines: Machines, model_folder: Path) -> None:

@@ -72,23 +72,16 @@ class Containers:
 
     def run(self, *arguments: str, user: int = 43210, work: Path | None = None, entrypoint: bool = True) -> Ended:
         """Run to the end with the image's entrypoint; `work` is a folder that is /tmp/work in there."""
-        words = [*(self.config["Entrypoint"] if entrypoint else []), *arguments]
-        with self._bundle(words, user, work) as (bundle, name):
-            ended = subprocess.run(
-                ["runc", "run", "--bundle", str(bundle), name],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-                timeout=LIMIT_SECONDS,
-            )
-        return Ended(ended.returncode, ended.stdout)
+        with self.started(*arguments, user=user, work=work, entrypoint=entrypoint) as (_, process):
+            output, _ = process.communicate(timeout=LIMIT_SECONDS)
+            return Ended(process.returncode, output)
 
     @contextmanager
-    def started(self, *arguments: str, user: int = 43210, work: Path | None = None) -> Iterator[tuple[str, Any]]:
-        """A container that runs, by its name for runc, and its process."""
-        words = [*self.config["Entrypoint"], *arguments]
+    def started(
+        self, *arguments: str, user: int = 43210, work: Path | None = None, entrypoint: bool = True
+    ) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+        """A container that runs, by its name for runc, and its process; it is killed at the end."""
+        words = [*(self.config["Entrypoint"] if entrypoint else []), *arguments]
         with self._bundle(words, user, work) as (bundle, name):
             process = subprocess.Popen(
                 ["runc", "run", "--bundle", str(bundle), name],

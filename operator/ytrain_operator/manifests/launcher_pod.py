@@ -27,6 +27,9 @@ def launcher_pod(observed: Observed, settings: Settings) -> Manifest:
     args = ["launcher", f"{JOB_FOLDER}/{config_map.FILE}", "--token-file", f"{TOKEN_FOLDER}/{secret.FILE}"]
     if work:
         args += ["--workdir", work_folder(observed)]
+    if observed.status.usage is not None:
+        # Its account goes on where that of the launchers before it ended.
+        args += ["--spent", observed.status.usage.device_seconds.model_dump_json()]
     container = {
         "args": [*args, *named_roots(data, "--config-map")],
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],

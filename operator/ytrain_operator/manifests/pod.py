@@ -8,8 +8,8 @@ from typing import Any
 
 from ytrain_operator.manifests.ownership import Manifest, metadata
 from ytrain_operator.manifests.template import merged
-from ytrain_operator.manifests.volumes import Mount
-from ytrain_operator.observed import CONTAINER, REPLICAS_ANNOTATION, Observed, Role
+from ytrain_operator.manifests.volumes import Mount, volumes
+from ytrain_operator.observed import CONTAINER, JOB_LABEL, REPLICAS_ANNOTATION, ROLE_LABEL, Observed, Role
 from ytrain_operator.settings import Settings
 
 TOKEN_FOLDER, SCRATCH = "/etc/ytrain/token", "/tmp"  # noqa: S108 - an emptyDir of the pod's own
@@ -64,12 +64,13 @@ def pod(
                 ),
             ],
             **({"nodeSelector": dict(settings.jobs.node_selector)} if settings.jobs.node_selector else {}),
+            **({"topologySpreadConstraints": [_apart(observed)]} if role == "worker" else {}),
             **(
                 {"imagePullSecrets": [{"name": secret} for secret in settings.jobs.image_pull_secrets]}
                 if settings.jobs.image_pull_secrets
                 else {}
             ),
-            "volumes": [mount.volume for mount in mounts],
+            "volumes": volumes(mounts),
             "containers": [
                 {
                     "name": CONTAINER,
@@ -103,6 +104,16 @@ def _pod_security(settings: Settings) -> dict[str, Any]:
         **({"runAsUser": user, "runAsGroup": user} if user is not None else {}),
         # OnRootMismatch: a volume with many checkpoints is not walked through at every start.
         **({"fsGroup": group, "fsGroupChangePolicy": "OnRootMismatch"} if group is not None else {}),
+    }
+
+
+def _apart(observed: Observed) -> dict[str, Any]:
+    """A node for each worker, while there is room: ranks that share a node belong in one worker (workers.devices)."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {JOB_LABEL: observed.name, ROLE_LABEL: "worker"}},
     }
 
 

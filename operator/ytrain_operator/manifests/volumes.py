@@ -32,12 +32,8 @@ def claim_mounts(observed: Observed) -> list[Mount]:
     """A mount for each claim that sources or the output name; only the output's can be written to."""
     written = _named(observed.job.spec.output.target or "").get("pvc", [])
     return [
-        Mount(
-            {"name": f"claim-{i}", "persistentVolumeClaim": {"claimName": name}},
-            f"{CLAIMS}/{name}",
-            read_only=name not in written,
-        )
-        for i, name in enumerate(_names(observed, "pvc"))
+        Mount(_claim_volume(observed, name), f"{CLAIMS}/{name}", read_only=name not in written)
+        for name in _names(observed, "pvc")
     ]
 
 
@@ -54,8 +50,19 @@ def work_mount(observed: Observed) -> Mount:
     storage = observed.job.spec.storage
     if storage is None:
         return Mount({"name": "work", "emptyDir": {}}, WORK)
-    claim = storage.claim or work_claim_name(observed.name)
-    return Mount({"name": "work", "persistentVolumeClaim": {"claimName": claim}}, WORK)
+    return Mount(_claim_volume(observed, storage.claim or work_claim_name(observed.name)), WORK)
+
+
+def volumes(mounts: list[Mount]) -> list[dict[str, Any]]:
+    """The volumes of a pod, each once, however often it is mounted."""
+    return list({mount.volume["name"]: mount.volume for mount in mounts}.values())
+
+
+def _claim_volume(observed: Observed, claim: str) -> dict[str, Any]:
+    """One and the same wherever the claim is mounted: a kubelet never mounts a second volume of one claim."""
+    names = _names(observed, "pvc")
+    name = f"claim-{names.index(claim)}" if claim in names else "work"
+    return {"name": name, "persistentVolumeClaim": {"claimName": claim}}
 
 
 def work_folder(observed: Observed) -> str:

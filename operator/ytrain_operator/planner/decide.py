@@ -33,7 +33,7 @@ def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
     ended = verdict(observed, failures)
     if ended is not None:
         # Pods stay until the end is written down: they are what it was read from.
-        written = ended_status(observed, ended.message, ended.failure, failures)
+        written = ended_status(observed, ended.failure, failures)
         return Plan(status=written, events=events(observed, written))
     apply, delete, wait = _pods(observed, settings, key, restart.not_before(failures, settings))
     lost, lost_wait = lost_node.deletions(observed, settings)

@@ -14,7 +14,6 @@ from ytrain_operator.status.failure import explain_launcher, explain_pod, explai
 class Verdict:
     """How the job ended."""
 
-    message: str
     failure: Failure | None = None
     """None: it is done."""
 
@@ -38,7 +37,7 @@ def _by_launcher(observed: Observed) -> Verdict | None:
     if word.exit_code == Preempted.exit_code:
         return None
     if word.exit_code == 0:
-        return Verdict("the model is written")
+        return Verdict()
     return _failed(explain_launcher(observed, word))
 
 
@@ -48,7 +47,7 @@ def _by_workers(observed: Observed, failures: PodFailures | None) -> Verdict | N
     ended = [pod for pod in observed.workers if pod.ended is not None]
     # An agent ends with 0 only when a launcher has told it that the whole job is done.
     if observed.launcher is None and any(_code(pod) == 0 for pod in ended):
-        return Verdict("the model is written")
+        return Verdict()
     failed = failed_pods(observed)
     permanent = next((pod for pod in failed if _code(pod) in PERMANENT), None)
     if permanent is not None:
@@ -72,7 +71,7 @@ def _by_deadline(observed: Observed) -> Verdict | None:
 
 
 def _failed(failure: Failure) -> Verdict:
-    return Verdict(failure.message or "", failure)
+    return Verdict(failure)
 
 
 def _code(pod: Pod) -> int | None:

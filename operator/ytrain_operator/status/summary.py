@@ -7,8 +7,9 @@ from ytrain_api.status import Failure, PodFailures, Status
 from ytrain_operator.observed import Observed, Pod
 from ytrain_operator.status.conditions import Finding, conditions, findings
 from ytrain_operator.status.failure import explain_pod, explain_told
+from ytrain_operator.status.outcome import outcome
 from ytrain_operator.status.phase import phase, timing
-from ytrain_operator.status.progress import launcher_view, progress, workers
+from ytrain_operator.status.progress import facts, launcher_view, progress, usage, workers
 from ytrain_operator.status.waiting import waiting
 from ytrain_operator.timestamps import to_text
 
@@ -37,7 +38,7 @@ def status(
     spec, before, now = observed.job.spec, observed.status, to_text(observed.now)
     is_now = phase(observed)
     desired = 0 if spec.suspend else spec.workers.replicas
-    return _with(
+    written = _with(
         before,
         **_figures(observed, is_now, failures),
         conditions=conditions(
@@ -50,16 +51,21 @@ def status(
         workers=workers(observed, desired),
         failure=_latest_failure(observed, failed),
     )
+    # Device time passes while nothing happens: alone it is no reason to write.
+    quiet = written == before and observed.last_word is None
+    return written if quiet else _with(written, usage=usage(observed))
 
 
-def ended_status(observed: Observed, message: str, failure: Failure | None, failures: PodFailures | None) -> Status:
+def ended_status(observed: Observed, failure: Failure | None, failures: PodFailures | None) -> Status:
     """The last status: how the job ended."""
     is_now = "Failed" if failure else "Succeeded"
-    ready = (True, "Succeeded", message)
+    figures = _figures(observed, is_now, failures)
+    ready = (True, "Succeeded", outcome(_with(observed.status, **figures)))
     failed = (failure.failure_class or "Failed", _sentence(failure)) if failure else None
     return _with(
         observed.status,
-        **_figures(observed, is_now, failures),
+        **figures,
+        usage=usage(observed),
         conditions=conditions(
             observed.status.conditions,
             findings(is_now, ready=ready, failure=failed),
@@ -100,6 +106,7 @@ def _figures(observed: Observed, is_now: Any, failures: PodFailures | None) -> d
         "attempt": max(before.attempt or 0, view.generation) if view else before.attempt,
         "restarts": max(before.restarts or 0, view.restarts) if view else before.restarts or 0,
         "pod_failures": failures,
+        **facts(observed),
     }
 
 

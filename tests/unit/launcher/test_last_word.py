@@ -6,7 +6,7 @@ import pytest
 
 from ytrain.launcher.status import TERMINATION_BYTES, fitted
 from ytrain_api.protocol import LastWord, LauncherStatus
-from ytrain_api.status import Failure, Progress, WorkerCount
+from ytrain_api.status import DataStatus, EvaluationStatus, Failure, NamedChange, OutputStatus, Progress, WorkerCount
 
 pytestmark = pytest.mark.unit
 
@@ -51,3 +51,35 @@ def test_the_figures_outlive_a_failure_that_is_too_long() -> None:
     kept = read(fitted(word("m" * 2500)))
     assert kept.status is not None and kept.status.progress is not None
     assert (kept.message, kept.status.progress.step) == ("m" * 2500, 17)
+
+
+def measured(tasks: int) -> dict[str, Any]:
+    named = [NamedChange(name=f"task-{i:02d}", before=0.1, after=0.2) for i in range(tasks)]
+    return {
+        "evaluation": EvaluationStatus(step=40, tasks=named),
+        "data": DataStatus(read=20),
+        "output": OutputStatus(path="pvc://models/out", digest="d" * 32),
+    }
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "failure", "tasks", "kept"),
+    [
+        (0, "m" * 500, 20, {"failure", "evaluation", "data", "output"}),
+        (0, "m" * 2000, 40, {"evaluation", "data", "output"}),
+        (0, "m" * 2000, 90, {"output"}),
+        (5, "m" * 500, 90, {"failure", "data", "output"}),
+        (5, "m" * 1800, 60, {"failure", "data", "output"}),
+        (5, "m" * 2500, 60, set()),
+    ],
+)
+def test_a_success_keeps_what_came_of_it_and_a_failure_its_reason(
+    exit_code: int, failure: str, tasks: int, kept: set[str]
+) -> None:
+    long = word(failure, last_lines=["x" * 200] * 20)
+    assert long.status is not None
+    status = long.status.model_copy(update=measured(tasks))
+    message = "done" if exit_code == 0 else failure
+    read_back = read(fitted(LastWord(exit_code=exit_code, message=message, status=status))).status
+    assert read_back is not None and read_back.progress is not None
+    assert {name for name in ("failure", "evaluation", "data", "output") if getattr(read_back, name)} == kept

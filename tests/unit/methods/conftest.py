@@ -34,7 +34,7 @@ class Place:
         self.file.write_text(yaml.safe_dump(self.job | {"spec": self.job["spec"] | spec}))
         return self.file
 
-    def check(self, **spec: Any) -> Check:
+    def check(self, processes: int = 1, **spec: Any) -> Check:
         """What the library finds."""
         job_file = load_job(self.write(**spec))
         options = RunOptions(
@@ -45,7 +45,7 @@ class Place:
             resume="auto",
             cache=self.folder / "cache",
         )
-        return check(job_file, options, torch.device("cpu"))
+        return check(job_file, options, torch.device("cpu"), processes)
 
 
 @pytest.fixture

@@ -167,6 +167,28 @@ def test_several_ranks_are_noted_not_refused(place: Any) -> None:
     assert not result.findings.messages and "2 ranks" in result.notes[0] and "global batch" in result.notes[0]
 
 
+def test_ranks_on_a_cpu_share_its_memory(place: Any) -> None:
+    alone = place.check().memory.need
+    two = place.check(processes=2, workers={"devices": 2})
+    assert not two.notes
+    assert two.memory.need.parts["weights"] == 2 * alone.parts["weights"]
+    assert two.memory.need.checkpoint_copies == alone.checkpoint_copies == alone.parts["optimizer"] * 3 // 2
+    assert two.memory.need.total == 2 * alone.total - alone.checkpoint_copies
+
+
+def test_zero_shares_its_state_out(place: Any) -> None:
+    plain = place.check(processes=4).memory.need.parts
+    shared = place.check(processes=4, deepspeed={"zeroStage": 2}).memory.need.parts
+    assert shared["optimizer"] == pytest.approx(plain["optimizer"] / 4, abs=4)
+    assert shared["gradients"] == pytest.approx(plain["gradients"] / 4, abs=4)
+    assert (shared["weights"], shared["checkpointCopies"]) == (plain["weights"], plain["checkpointCopies"])
+
+
+def test_copies_for_a_checkpoint_are_bounded(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ytrain.methods.memory.PART_BYTES", 1000)
+    assert place.check().memory.need.checkpoint_copies == 5000
+
+
 def test_an_architecture_that_cannot_be_traced_is_noted(place: Any, model_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "experts"
     shutil.copytree(model_folder, folder)

@@ -19,6 +19,13 @@ def test_a_clean_job_exits_with_0_and_says_what_is_next(place: Any, ytrain: Call
     assert f"nothing wrong found; next: ytrain run {place.file}" in ended.out
 
 
+def test_processes_are_told_and_passed_on(place: Any, ytrain: Callable[..., Any]) -> None:
+    ended = ytrain("check", place.write(), "--processes", "2")
+    assert "at the peak of a step of 2 ranks" in ended.out
+    assert "asks for 1 rank" in ended.out and "2 processes do the work of all" in ended.out
+    assert f"next: ytrain run {place.file} --processes 2" in ended.out
+
+
 def test_a_finding_exits_with_1(place: Any, ytrain: Callable[..., Any]) -> None:
     ended = ytrain("check", place.write(output={"target": "file://./"}))
     assert ended.code == 1

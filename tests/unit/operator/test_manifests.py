@@ -176,3 +176,29 @@ A, B = {"name": "A", "value": "1"}, {"key": "b"}
 )
 def test_merging(base: dict[str, Any], patch: dict[str, Any], result: dict[str, Any]) -> None:
     assert merged(base, patch) == result
+
+
+def test_workers_go_to_different_nodes_unless_the_job_says_otherwise() -> None:
+    cluster = SmallCluster()
+    cluster.settle()
+    (apart,) = cluster.pods["bot-worker-0"]["spec"]["topologySpreadConstraints"]
+    labels = cluster.pods["bot-worker-1"]["metadata"]["labels"]
+    assert apart["labelSelector"]["matchLabels"].items() <= labels.items()
+    assert apart["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert "topologySpreadConstraints" not in cluster.pods["bot-launcher"]["spec"]
+    strict = [{"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}]
+    cluster = SmallCluster({"workers": {"template": {"spec": {"topologySpreadConstraints": strict}}}})
+    cluster.settle()
+    (apart,) = cluster.pods["bot-worker-0"]["spec"]["topologySpreadConstraints"]
+    assert (apart["maxSkew"], apart["whenUnsatisfiable"]) == (1, "DoNotSchedule")
+
+
+def test_a_claim_for_everything_is_one_volume() -> None:
+    same = {"output": {"target": "pvc://models/out"}, "storage": {"claim": "models"}}
+    for name in ("bot-worker-0", "bot-launcher"):
+        pod = children(same)[name]["spec"]
+        claims = [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+        assert len(claims) == len({volume["persistentVolumeClaim"]["claimName"] for volume in claims})
+        (volume,) = (each["name"] for each in claims if each["persistentVolumeClaim"]["claimName"] == "models")
+        paths = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == volume}
+        assert paths == ({"/claims/models", "/work"} if name == "bot-worker-0" else {"/work"})

@@ -11,8 +11,9 @@ from torch import Tensor
 from ytrain.engine.world import World
 from ytrain.training import background
 from ytrain.training.background import BackgroundWrite, Part
-from ytrain.training.checkpoint import Checkpoints, Position, read_position, restore
+from ytrain.training.checkpoint import Checkpoints, Position, checkpoint_status, read_position, restore
 from ytrain_api.errors import TrainingError
+from ytrain_api.status import CheckpointStatus
 
 pytestmark = pytest.mark.unit
 LIMIT = 60.0
@@ -94,7 +95,8 @@ def test_a_state_that_cannot_be_had_is_not_written(tmp_path: Path) -> None:
 
 
 def test_checkpoints_are_whole_in_their_order(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, keep=2)
+    told: list[CheckpointStatus] = []
+    checkpoints = Checkpoints(tmp_path, keep=2, saved=told.append)
     for step in range(1, 6):
         checkpoints.save(position(step), [("w", torch.full((4,), float(step)))], World())
     checkpoints.finish(World())
@@ -102,6 +104,10 @@ def test_checkpoints_are_whole_in_their_order(tmp_path: Path) -> None:
     newest = Checkpoints(tmp_path, keep=2).latest(pytest.fail)
     assert newest is not None
     assert read_position(newest) == position(5)
+    assert [status.step for status in told] == [1, 2, 3, 4, 5]
+    assert told[-1] == checkpoint_status(newest)
+    assert (told[-1].path, told[-1].complete) == (str(newest), True)
+    assert len({status.digest for status in told}) == 5
     restore(newest, lambda tensors: torch.testing.assert_close(tensors["w"], torch.full((4,), 5.0)), World(), seed=0)
 
 

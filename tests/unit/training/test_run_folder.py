@@ -1,11 +1,12 @@
 """Who may use a work folder, and what may lie in it before it is asked."""
 
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from ytrain.training.run_folder import RunFolder
-from ytrain_api.errors import SpecError
+from ytrain_api.errors import SpecError, TransientError
 
 pytestmark = pytest.mark.unit
 
@@ -30,3 +31,21 @@ def test_killed_while_it_said_whose_run_it_is(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(FileNotFoundError):
         folder.open("mine", "kind: YTrainJob")
     RunFolder(tmp_path).check("mine", "auto")
+
+
+def test_a_folder_in_use_is_refused_or_waited_for(tmp_path: Path) -> None:
+    def wait() -> None:
+        with RunFolder(tmp_path).claimed(wait_seconds=60):
+            claimed.set()
+
+    claimed = Event()
+    waiting = Thread(target=wait)
+    with RunFolder(tmp_path).claimed():
+        with pytest.raises(SpecError, match="another process trains in this folder"):
+            RunFolder(tmp_path).claimed().__enter__()
+        with pytest.raises(TransientError, match="another process trains in this folder"):
+            RunFolder(tmp_path).claimed(wait_seconds=0.1).__enter__()
+        waiting.start()
+        assert not claimed.is_set()
+    waiting.join()
+    assert claimed.is_set()

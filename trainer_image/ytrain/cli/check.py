@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from ytrain.cli.run import CacheOption, ClaimOption, cache_folder, parse_claims
+from ytrain.cli.run import CacheOption, ClaimOption, ProcessesOption, cache_folder, parse_claims
 from ytrain.methods.findings import split_messages
 from ytrain_api import load_job
 from ytrain_api.errors import SpecError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def check(
     file: Annotated[Path, typer.Argument(help="The job file: a YTrainJob, with its ConfigMaps and Secrets beside it.")],
     claim: ClaimOption = None,
+    processes: ProcessesOption = 1,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="What the run is foretold for.")
     ] = "auto",
@@ -58,12 +59,17 @@ def check(
             cache=cache_folder(cache),
         )
         result = check_job(
-            job_file, options, choose_device(device), lambda words: status.update(f"checking: tokenising, {words}")
+            job_file,
+            options,
+            choose_device(device),
+            processes,
+            lambda words: status.update(f"checking: tokenising, {words}"),
         )
     if as_json:
         print(json.dumps(to_json(name, result), ensure_ascii=False))
     else:
         command = ["ytrain", "run", str(file), *(word for text in claim or [] for word in ("--claim", text))]
+        command += ["--processes", str(processes)] if processes > 1 else []
         print_check(console, name, result, next_command=shlex.join(command))
     return 1 if result.findings.messages else 0
 

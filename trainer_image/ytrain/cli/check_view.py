@@ -36,6 +36,7 @@ PARTS = {
     "head": "output head",
     "backward": "backward pass",
     "frozenModels": "teacher, start model",
+    "checkpointCopies": "copies for a checkpoint",
 }
 
 
@@ -180,7 +181,12 @@ def _memory(memory: "Memory") -> Table:
     for name, size in memory.need.parts.items():
         if size:
             table.add_row(PARTS[name], byte_size(size))
-    table.add_row("at the peak of a step", byte_size(memory.need.total), style="bold")
+    sharing = memory.need.sharing
+    table.add_row(
+        f"at the peak of a step{f' of {sharing} ranks' if sharing > 1 else ''}",
+        byte_size(memory.need.total),
+        style="bold",
+    )
     table.add_row("this machine has", byte_size(memory.available))
     return table
 

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from ytrain.cli.run import CacheOption, ClaimOption, DeviceOption, cache_folder, parse_claims
 from ytrain_api import load_job
 from ytrain_api.errors import SpecError
-from ytrain_api.protocol import PORT
+from ytrain_api.protocol import PORT, Spent
+from ytrain_api.status import DeviceSeconds
 
 TokenFile = Annotated[
     Path,
@@ -38,6 +40,13 @@ def launcher(
             metavar="NAME=DIR", help="A mounted ConfigMap: one file for each key. Workers get it from the launcher."
         ),
     ] = None,
+    spent: Annotated[
+        str,
+        typer.Option(
+            metavar="JSON",
+            help="Device time of earlier launchers of this job: usage.deviceSeconds as the last one told it.",
+        ),
+    ] = "{}",
 ) -> None:
     """Coordinate workers on other machines. Ctrl-C has them save and stop; SIGTERM ends the launcher alone."""
     job_file = load_job(file)
@@ -47,12 +56,21 @@ def launcher(
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit():
         raise SpecError(f"--listen {listen}: write it as HOST:PORT, such as 0.0.0.0:{PORT}")
+    try:
+        before = Spent.model_validate_json(spent)
+    except ValidationError as error:
+        fields = ", ".join(DeviceSeconds.model_fields)
+        raise SpecError(
+            f"--spent {spent}: write it as JSON with seconds of {fields} ({error.error_count()} errors)"
+        ) from None
     from ytrain.launcher.serve import serve_launcher
     from ytrain.report import open_progress
 
     progress = open_progress(Console(soft_wrap=True))
     try:
-        serve_launcher(job_file, host=host, port=int(port), token=token, workdir=workdir, progress=progress)
+        serve_launcher(
+            job_file, host=host, port=int(port), token=token, workdir=workdir, spent=before, progress=progress
+        )
     finally:
         progress.close()
 

@@ -20,6 +20,10 @@ ClaimOption = Annotated[
     list[str] | None, typer.Option(help="NAME=DIR: the folder that stands for a volume claim; repeatable.")
 ]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")]
+ProcessesOption = Annotated[
+    int,
+    typer.Option(min=1, max=64, help="Ranks that train together, each with one device; restarted when they fail."),
+]
 CacheOption = Annotated[
     Path | None,
     typer.Option(
@@ -34,10 +38,7 @@ def run(
         Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]", show_default=False)
     ] = None,
     claim: ClaimOption = None,
-    processes: Annotated[
-        int,
-        typer.Option(min=1, max=64, help="Ranks that train together, each with one device; restarted when they fail."),
-    ] = 1,
+    processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
     resume: Annotated[
         Literal["auto", "never"], typer.Option(help="Go on with the run in the work folder, or refuse to.")

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from ytrain.launcher.ranks import RankProcess, warm, write_stacks
 from ytrain.methods.options import RunOptions
 from ytrain_api import JobFile
 from ytrain_api.errors import SpecError
-from ytrain_api.protocol import Order, Ranks, Report
+from ytrain_api.protocol import Facts, Order, Ranks, Report, Spent
 
 STACKS_SECONDS = 3.0
 """How long hanging ranks have to write down where they stand."""
@@ -75,6 +76,9 @@ class Agent:
         self._signalled = False
         """Whether the ranks of this generation were asked to stop."""
         self._changed = asyncio.Event()
+        self._began = time.monotonic()
+        self._counted = 0.0
+        self._spent: Spent | None = None
 
     def stop(self, number: signal.Signals) -> None:
         """Ask this worker's ranks to save and end; they tell the others. Asked again, end them at once."""
@@ -120,11 +124,16 @@ class Agent:
 
     async def _exchange(self) -> Order | None:
         """The launcher's answer; None if something changed here meanwhile, which it should hear first."""
-        asking = asyncio.create_task(self._launcher.exchange(self._report()))
+        report = self._report()
+        asking = asyncio.create_task(self._launcher.exchange(report))
         changing = asyncio.create_task(self._changed.wait())
         try:
             await asyncio.wait([asking, changing], return_when=asyncio.FIRST_COMPLETED)
-            return await asking if asking.done() else None
+            if not asking.done():
+                return None
+            order = await asking
+            self._counted, self._spent = report.held, order.spent
+            return order
         finally:
             for task in (asking, changing):
                 task.cancel()
@@ -153,8 +162,16 @@ class Agent:
                 "stopping": self._stop is not None,
                 "progress": [process.progress for process in self._processes],
                 "order": max(0, self._order),
+                "facts": self._facts(),
+                "held": time.monotonic() - self._began,
+                "counted": self._counted,
+                "spent": self._spent,
             }
         )
+
+    def _facts(self) -> Facts | None:
+        """What rank 0 has found, where it runs here; told again and again, so that no launcher misses it."""
+        return next((process.facts for process in self._processes if process.number == 0), None)
 
     async def _obey(self, order: Order) -> None:
         current = order.generation == self._generation

@@ -7,8 +7,9 @@ all of it, because the survivors sit in a collective that never returns; the nex
 
 from dataclasses import dataclass, field
 
+from ytrain.launcher.device_time import DeviceTime
 from ytrain.launcher.failures import Ending, judge, odd_one, stopped
-from ytrain_api.protocol import Order, RankEnd, RankProgress, Ranks, Report
+from ytrain_api.protocol import Facts, Order, RankEnd, RankProgress, Ranks, Report
 
 LOST_SECONDS = 10.0
 """Silence after which an agent counts as gone; agents report every second."""
@@ -79,6 +80,9 @@ class Coordinator:
     """What ended the latest generation early."""
     progress: RankProgress | None = None
     """The latest of rank 0."""
+    facts: Facts = field(default_factory=Facts)
+    """What rank 0 has found, in any generation."""
+    device_time: DeviceTime = field(default_factory=DeviceTime)
     number: int = 1
     """Of the current orders."""
     _layout: dict[int, Ranks] = field(default_factory=dict)
@@ -118,11 +122,15 @@ class Coordinator:
                 replaced.
         """
         self._check(report, now)
+        before = self.members.get(report.index)
         self.members[report.index] = Member(report, now)
         if report.state != "idle" and report.generation > self.generation and not self.running:
             self._adopt(report, now)
+        if self.outcome is None:
+            self._account(report, before)
         if report.generation == self.generation and self.running:
             self._hear_progress(report, now)
+        self._hear_facts(report)
         if report.stopping and self.stopping is None:
             self.stop(f"worker {report.index} was asked to stop")
         self.advance(now)
@@ -176,7 +184,15 @@ class Coordinator:
         return "waiting for ranks to end"
 
     def _order(self, action: str, **rest: object) -> Order:
-        return Order.model_validate({"number": self.number, "action": action, "generation": self.generation, **rest})
+        return Order.model_validate(
+            {
+                "number": self.number,
+                "action": action,
+                "generation": self.generation,
+                "spent": self.device_time.spent,
+                **rest,
+            }
+        )
 
     def _check(self, report: Report, now: float) -> None:
         if report.job != self.rules.job:
@@ -221,6 +237,26 @@ class Coordinator:
         if report.index == 0 and report.progress:
             self._current = self.progress = report.progress[0]
 
+    def _account(self, report: Report, before: Member | None) -> None:
+        """Count the time since the agent's report before, by what its ranks do now."""
+        self.device_time.recall(report.spent)
+        same = before is not None and before.report.incarnation == report.incarnation
+        since = before.report.held if before is not None and same else report.counted
+        current = self.running and report.generation == self.generation and report.state != "idle"
+        stepped = any(rank.step for rank in report.progress)
+        self.device_time.add(
+            "pending" if not current else "productive" if stepped else "starting",
+            report.slots * max(0.0, report.held - since),
+        )
+
+    def _hear_facts(self, report: Report) -> None:
+        if report.facts is None:
+            return
+        saved = report.facts.checkpoint
+        if saved is not None and saved.step is not None and report.progress:
+            self.device_time.saved(saved.step, reached=report.progress[0].step)
+        self.facts = self.facts.model_copy(update=report.facts.told())
+
     def _judge_ends(self) -> None:
         ended = [
             member.report
@@ -255,6 +291,7 @@ class Coordinator:
     def _end_generation(self, ending: Ending) -> None:
         """The generation is over; another one follows unless the failure is for good or the budget is spent."""
         self.failure = ending
+        self.device_time.lose()
         if self._furthest > self._reached:
             self._reached, self._failures = self._furthest, 0
         self._failures += 1

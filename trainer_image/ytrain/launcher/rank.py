@@ -26,6 +26,7 @@ from ytrain.methods.options import RunOptions
 from ytrain.training.stop import StopRequest, stop_on_signals
 from ytrain_api import JobFile
 from ytrain_api.errors import YTrainError
+from ytrain_api.protocol import Facts
 
 AGENT_GONE = 1
 LOCK_SECONDS = 30.0
@@ -132,6 +133,10 @@ class ChannelProgress:
     def note(self, text: str) -> None:
         """Something worth a line."""
         self.send({"note": text})
+
+    def found(self, facts: Facts) -> None:
+        """What the run has found: the agent repeats it to the launcher."""
+        self.send({"facts": facts.model_dump(mode="json", by_alias=True, exclude_none=True)})
 
     def close(self) -> None:
         """Nothing is open."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from ytrain.launcher import rank
 from ytrain.report.live import RecentRate
-from ytrain_api.protocol import RankEnd, RankProgress
+from ytrain_api.protocol import Facts, RankEnd, RankProgress
 
 PRELOADED = ["torch", "transformers", "peft", "ytrain.methods.run", "ytrain.launcher.rank"]
 """Imported once, in the forkserver. None of them may start a thread or touch a GPU there."""
@@ -52,6 +52,7 @@ class RankProcess:
     ) -> None:
         self.number = number
         self.progress = RankProgress(activity="starting")
+        self.facts = Facts()
         self.end: RankEnd | None = None
         self.stack: str | None = None
         self._heard, self._changed = heard, changed
@@ -113,6 +114,8 @@ class RankProcess:
                 "tokens_per_second": step["tokensPerSecond"],
                 "step_seconds": self._rate.remaining(1),
             }
+        if "facts" in message:
+            self.facts = self.facts.model_copy(update=Facts.model_validate(message["facts"]).told())
         self.progress = self.progress.model_copy(update=changes)
         self._heard(self.number, message)
 

@@ -20,8 +20,10 @@ from ytrain.launcher.agent import Agent, Worker
 from ytrain.launcher.client import LauncherClient
 from ytrain.launcher.coordinator import Coordinator, Outcome, Rules
 from ytrain.launcher.desk import Desk
+from ytrain.launcher.device_time import DeviceTime
 from ytrain.launcher.server import application
 from ytrain.launcher.status import fitted, launcher_status
+from ytrain.methods.facts import facts_of_finished
 from ytrain.methods.options import RunOptions
 from ytrain.report.live import Progress
 from ytrain.training.failure import record_failure
@@ -35,7 +37,8 @@ from ytrain_api.errors import (
     TransientError,
     YTrainError,
 )
-from ytrain_api.protocol import LastWord, LauncherStatus
+from ytrain_api.protocol import LastWord, LauncherStatus, Spent
+from ytrain_api.status import Usage, WorkerCount
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """Kubernetes shows what lies here as the container's last word."""
@@ -90,23 +93,40 @@ async def _run_here(job_file: JobFile, options: RunOptions, processes: int, prog
 
 
 def serve_launcher(
-    job_file: JobFile, *, host: str, port: int, token: str, workdir: Path | None, progress: Progress
+    job_file: JobFile, *, host: str, port: int, token: str, workdir: Path | None, spent: Spent, progress: Progress
 ) -> None:
     """Coordinate workers on other machines until the job is over.
 
     SIGINT asks them to save and stop. SIGTERM ends this process alone: the ranks go on, and a launcher that is started
     again finds them.
 
+    Args:
+        spent: device time that is known of launchers before this one.
+
     Raises:
         YTrainError: how the job failed.
     """
     if workdir is not None and RunFolder(workdir).finished(config_digest(job_file.job)):
         progress.note(f"{workdir}: this job is done already")
-        _leave(LastWord(exit_code=0, message="this job is done already"))
+        _leave(LastWord(exit_code=0, message="this job is done already", status=_done(job_file, workdir, spent)))
         return
-    outcome, status = asyncio.run(_serve_launcher(job_file, host, port, token, progress))
+    outcome, status = asyncio.run(_serve_launcher(job_file, host, port, token, spent, progress))
     _leave(LastWord(exit_code=outcome.exit_code, message=outcome.message, status=status))
     _conclude(outcome, job_file, workdir)
+
+
+def _done(job_file: JobFile, workdir: Path, spent: Spent) -> LauncherStatus:
+    """What the run folder of a job that is done tells of it."""
+    return LauncherStatus(
+        job=job_file.job.metadata.name,
+        state="Succeeded",
+        generation=0,
+        restarts=0,
+        workers=WorkerCount(),
+        usage=Usage(device_seconds=DeviceTime(spent).seconds()),
+        exit_code=0,
+        **dict(facts_of_finished(RunFolder(workdir), job_file.job.spec)),
+    )
 
 
 def _leave(word: LastWord) -> None:
@@ -117,9 +137,9 @@ def _leave(word: LastWord) -> None:
 
 
 async def _serve_launcher(
-    job_file: JobFile, host: str, port: int, token: str, progress: Progress
+    job_file: JobFile, host: str, port: int, token: str, spent: Spent, progress: Progress
 ) -> tuple[Outcome, LauncherStatus]:
-    desk = Desk(_coordinator(rules(job_file, job_file.job.spec.workers.replicas)), progress.note)
+    desk = Desk(_coordinator(rules(job_file, job_file.job.spec.workers.replicas), spent), progress.note)
     runner = web.AppRunner(application(desk, job_file, token), access_log=None)
     await runner.setup()
     try:
@@ -211,8 +231,8 @@ class Listener:
             self._progress.note(message["note"])
 
 
-def _coordinator(job_rules: Rules) -> Coordinator:
-    return Coordinator(job_rules, now=time.monotonic())
+def _coordinator(job_rules: Rules, spent: Spent | None = None) -> Coordinator:
+    return Coordinator(job_rules, now=time.monotonic(), device_time=DeviceTime(spent))
 
 
 def _worker(job_file: JobFile, options: RunOptions, *, index: int, slots: int, address: str) -> Worker:

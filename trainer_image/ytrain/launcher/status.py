@@ -1,6 +1,6 @@
 """What the coordinator knows, in the words of the job's status and of Prometheus."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry
@@ -11,10 +11,13 @@ from prometheus_client.registry import Collector
 from ytrain.launcher.coordinator import PREEMPTED, Coordinator
 from ytrain.report.series import duration
 from ytrain_api.protocol import LastWord, LauncherStatus, RankProgress
-from ytrain_api.status import Failure, Progress, WorkerCount
+from ytrain_api.status import Failure, Progress, Usage, WorkerCount
 
 TERMINATION_BYTES = 4096
 """What Kubernetes keeps of a container's termination message."""
+FAILED_LOSE = ("evaluation", "data", "output", "checkpoint", "failure")
+DONE_LOSE = ("failure", "data", "checkpoint", "evaluation")
+"""What a last word that is too long does without, in this order; the operator has most of it from answers before."""
 MESSAGE_CHARACTERS = 600
 """Of any script: a character takes up to six bytes in JSON."""
 
@@ -38,8 +41,10 @@ def launcher_status(coordinator: Coordinator, job: str) -> LauncherStatus:
             "generation": coordinator.generation,
             "restarts": coordinator.restarts,
             "workers": WorkerCount(desired=coordinator.rules.workers, ready=len(coordinator.members)),
-            "progress": _progress(coordinator.progress),
+            "progress": _progress(coordinator.progress, ended=outcome is not None),
             "failure": _failure(coordinator),
+            "usage": Usage(device_seconds=coordinator.device_time.seconds()),
+            **coordinator.facts.told(),
             "exit_code": outcome.exit_code if outcome else None,
         }
     )
@@ -47,27 +52,28 @@ def launcher_status(coordinator: Coordinator, job: str) -> LauncherStatus:
 
 def fitted(word: LastWord) -> bytes:
     """The last word as JSON that Kubernetes shows whole: what is longest and least needed goes first."""
-    without_failure = word.status and word.status.model_copy(update={"failure": None})
-    for shorter in (
-        word,
-        _without_lines(word),
-        word.model_copy(update={"status": without_failure}),
-        LastWord(exit_code=word.exit_code, message=word.message[:MESSAGE_CHARACTERS]),
-    ):
+    for shorter in _shorter(word):
         text = shorter.model_dump_json(by_alias=True, exclude_none=True).encode()
         if len(text) <= TERMINATION_BYTES:
             break
     return text
 
 
-def _without_lines(word: LastWord) -> LastWord:
-    if word.status is None or word.status.failure is None:
-        return word
-    failure = word.status.failure.model_copy(update={"last_lines": []})
-    return word.model_copy(update={"status": word.status.model_copy(update={"failure": failure})})
+def _shorter(word: LastWord) -> Iterator[LastWord]:
+    """The word with less and less: of a failure its account stays, of a success what came of it."""
+    yield word
+    status = word.status
+    if status is not None:
+        if status.failure is not None:
+            status = status.model_copy(update={"failure": status.failure.model_copy(update={"last_lines": []})})
+            yield word.model_copy(update={"status": status})
+        for name in FAILED_LOSE if word.exit_code else DONE_LOSE:
+            status = status.model_copy(update={name: None})
+            yield word.model_copy(update={"status": status})
+    yield LastWord(exit_code=word.exit_code, message=word.message[:MESSAGE_CHARACTERS])
 
 
-def _progress(latest: RankProgress | None) -> Progress | None:
+def _progress(latest: RankProgress | None, *, ended: bool) -> Progress | None:
     if latest is None:
         return None
     total = latest.total_steps
@@ -78,13 +84,20 @@ def _progress(latest: RankProgress | None) -> Progress | None:
         total_steps=total,
         epoch=latest.epoch,
         percent=percent,
-        summary=f"{percent}% ({latest.step}/{total})" if total else None,
+        summary=_summary(latest, percent, ended),
         loss=round(latest.loss, 4) if latest.loss is not None else None,
         learning_rate=latest.learning_rate,
         tokens_per_second=round(latest.tokens_per_second) if latest.tokens_per_second is not None else None,
         eta=duration(left) if left is not None else None,
         updated_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
+
+
+def _summary(latest: RankProgress, percent: int | None, ended: bool) -> str | None:
+    """Steps, and what rank 0 does when it does not train: loading and evaluating may take longer than training."""
+    steps = f"{percent}% ({latest.step}/{latest.total_steps})" if percent is not None else ""
+    activity = "" if ended or latest.activity == "training" else latest.activity
+    return ", ".join(filter(None, (steps, activity))) or None
 
 
 def _failure(coordinator: Coordinator) -> Failure | None:
@@ -127,6 +140,13 @@ class JobMetrics(Collector):
             "ytrain_learning_rate": ("Learning rate of the latest step.", latest.learning_rate),
             "ytrain_tokens_per_second": ("Tokens trained a second.", latest.tokens_per_second),
         }
+        seconds = coordinator.device_time.seconds()
+        spent = GaugeMetricFamily(
+            "ytrain_device_seconds", "Device time by what it was spent on.", labels=["job", "kind"]
+        )
+        for kind in type(seconds).model_fields:
+            spent.add_metric([self._job, kind], getattr(seconds, kind))
+        yield spent
         for name, (words, value) in figures.items():
             if value is not None:
                 gauge = GaugeMetricFamily(name, words, labels=["job"])

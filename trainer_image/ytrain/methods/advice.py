@@ -65,13 +65,14 @@ def beyond_positions(config: PretrainedConfig, dataset: TokenDataset) -> str | N
     )
 
 
-def one_process(spec: Spec) -> str | None:
-    """A job for several ranks that trains in one process here."""
+def other_ranks(spec: Spec, processes: int) -> str | None:
+    """A job for another number of ranks than train it here."""
     ranks = spec.workers.replicas * spec.workers.devices
-    if ranks == 1:
+    if ranks == processes:
         return None
+    here = "one process does" if processes == 1 else f"{processes} processes do"
     return (
-        f"the job asks for {ranks} ranks (workers.replicas {spec.workers.replicas}, workers.devices "
-        f"{spec.workers.devices}); on this machine one process does the work of all. The global batch, and with it "
-        "the result, stays the same"
+        f"the job asks for {ranks} {'rank' if ranks == 1 else 'ranks'} (workers.replicas {spec.workers.replicas}, "
+        f"workers.devices {spec.workers.devices}); on this machine {here} the work of all. The global batch, and with "
+        "it the result, stays the same"
     )

@@ -71,9 +71,17 @@ class Check:
 
 
 def check(
-    job_file: JobFile, options: RunOptions, device: torch.device, tell: Callable[[str], None] = lambda _: None
+    job_file: JobFile,
+    options: RunOptions,
+    device: torch.device,
+    processes: int = 1,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Check:
-    """Check a job for `device`; what is wrong becomes a finding, nothing is raised. `tell` hears of tokenising."""
+    """Check a job for `processes` ranks on `device`; what is wrong becomes a finding, nothing is raised.
+
+    Args:
+        tell: hears how far tokenising is.
+    """
     result, spec = Check(), job_file.job.spec
     result.findings.attempt(lambda: check_available(job_file.job))
     if spec.output.target is not None:  # the work folder is chosen when the job is run
@@ -105,7 +113,7 @@ def check(
         return result
     _account(inputs, result)
     if config is not None:
-        _foretell(spec, config, list(others.values()), inputs, device, result)
+        _foretell(spec, config, list(others.values()), inputs, device, processes, result)
     return result
 
 
@@ -142,6 +150,7 @@ def _foretell(
     others: Sequence[PretrainedConfig],
     inputs: Inputs,
     device: torch.device,
+    processes: int,
     result: Check,
 ) -> None:
     dataset = inputs.train.dataset
@@ -149,10 +158,12 @@ def _foretell(
     result.windows = foretell_windows(spec, dataset)
     try:
         result.memory = result.findings.attempt(
-            lambda: foretell_memory(spec, config, dataset, device=device, others=others)
+            lambda: foretell_memory(spec, config, dataset, device=device, others=others, processes=processes)
         )
         if result.memory is not None:
-            result.duration = foretell_duration(spec, config, dataset, course, device=device, others=others)
+            result.duration = foretell_duration(
+                spec, config, dataset, course, device=device, others=others, processes=processes
+            )
     except NotTraceableError:
         result.notes.append(f"memory and time of a {config.model_type} model cannot be told in advance")
     warnings = [
@@ -161,5 +172,5 @@ def _foretell(
         advice.beyond_positions(config, dataset),
     ]
     result.warnings += [warning for warning in warnings if warning]
-    note = advice.one_process(spec)
+    note = advice.other_ranks(spec, processes)
     result.notes += [note] if note else []

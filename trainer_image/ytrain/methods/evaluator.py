@@ -9,18 +9,21 @@ from ytrain.engine.base import Engine
 from ytrain.engine.world import World
 from ytrain.evaluation.losses import PerToken, kl_to_start, mean_loss
 from ytrain.evaluation.tasks import exact_match
+from ytrain.methods.facts import evaluation_status
 from ytrain.methods.inputs import Inputs
 from ytrain.methods.setup import row_tokens
 from ytrain.models.language_model import HiddenStates, LanguageModel
+from ytrain.report.live import Progress
 from ytrain.training.run_folder import RunFolder, read_json, write_json
 from ytrain_api.job import Spec
+from ytrain_api.protocol import Facts
 
 KL_SAMPLES, KL_TOKENS = 32, 8192
 """Training samples on which the distance to the start is measured: so many, or the first of so many tokens."""
 
 
 class Evaluator:
-    """Measures a model and keeps the record in the run folder."""
+    """Measures a model, keeps the record in the run folder and tells what changed."""
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class Evaluator:
         engine: Engine,
         folder: RunFolder,
         world: World,
+        progress: Progress,
     ) -> None:
         self._spec = spec
         self._inputs = inputs
@@ -39,6 +43,7 @@ class Evaluator:
         self._engine = engine
         self._folder = folder
         self._world = world
+        self._progress = progress
         self._rows: dict[str, Any] = {
             "row_tokens": row_tokens(spec),
             "packing": spec.data.packing,
@@ -49,6 +54,8 @@ class Evaluator:
         """Measure the start, unless a run that is resumed has done so."""
         if not self._world.agree(self._folder.evaluation.is_file()):
             self._write(before=self._measure(0), history=[])
+        elif self._world.leads:
+            self._tell(read_json(self._folder.evaluation))
 
     def during(self, step: int) -> None:
         """Measure at a step in the middle; a step measured before a resume is replaced."""
@@ -68,6 +75,10 @@ class Evaluator:
     def _write(self, **record: Any) -> None:
         if self._world.leads:
             write_json(self._folder.evaluation, record)
+            self._tell(record)
+
+    def _tell(self, record: dict[str, Any]) -> None:
+        self._progress.found(Facts(evaluation=evaluation_status(record)))
 
     def _measure(self, step: int) -> dict[str, Any]:
         with self._engine.whole():

@@ -133,15 +133,25 @@ def foretell_memory(
     *,
     device: torch.device,
     others: Sequence[PretrainedConfig] = (),
+    processes: int = 1,
 ) -> Memory:
-    """The memory of the job beside that of `device`.
+    """The memory of the job beside that of `device`: of all its processes on a CPU, else of one on each device.
 
     Raises:
         NotTraceableError: the model's work depends on its data.
         SpecError: the model has no layer with the adapter's target names.
     """
     dtype = choose_precision(spec.model.precision, device)
-    needed = partial(memory_need, config=config, dataset=dataset, compute_dtype=dtype, others=others)
+    needed = partial(
+        memory_need,
+        config=config,
+        dataset=dataset,
+        device=device,
+        compute_dtype=dtype,
+        others=others,
+        ranks=processes,
+        sharing=processes if device.type == "cpu" else 1,
+    )
     need, available = needed(spec), machine_bytes(device)
     helpful: list[Remedy] = []
     if need.total > available:
@@ -158,8 +168,10 @@ def foretell_duration(
     *,
     device: torch.device,
     others: Sequence[PretrainedConfig] = (),
+    processes: int = 1,
 ) -> Duration:
-    """The time of the training steps, at the speed that `device` shows now."""
+    """The time of the training steps, at the speed that `device` shows now; a CPU is no faster for several processes,
+    which share its cores."""
     method = chosen_method(spec)
     dtype = choose_precision(spec.model.precision, device)
     seen, window = _epoch(spec, dataset), method.window_tokens
@@ -182,7 +194,7 @@ def foretell_duration(
     rows = heaviest_micro_batch(spec, dataset, dtype).tokens
     rate = measure_matmul_rate(config, tokens=rows, dtype=dtype, device=device)
     return Duration(
-        seconds=training_seconds(flops * course.epochs, rate),
+        seconds=training_seconds(flops * course.epochs, rate) / (1 if device.type == "cpu" else processes),
         device=describe(device),
         precision=str(dtype).removeprefix("torch."),
     )

@@ -16,13 +16,17 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from ytrain.data import TokenDataset
 from ytrain.methods.chosen import chosen_method
 from ytrain.methods.setup import plan, row_tokens
-from ytrain.models.estimate import MemoryEstimate, estimate_memory
+from ytrain.models.estimate import ADAM_BYTES, MemoryEstimate, estimate_memory
 from ytrain.models.step_trace import Adapter, MicroBatch, NotTraceableError, trace_step
+from ytrain.training.background import PART_BYTES, PARTS_AT_ONCE
 from ytrain_api.job import Spec
 from ytrain_api.model import Lora
 
 STEPS_LOOKED_AT = 100
 """Steps whose rows are looked at; those of a shuffled epoch are much alike."""
+
+WEIGHT_BYTES = 4
+"""Trained weights are float32, whatever the compute type."""
 
 SHORTEST_ROW = 8
 """Least value of data.maxTokens."""
@@ -35,18 +39,26 @@ class MemoryNeed:
     """Bytes at the peak of a step."""
 
     estimate: MemoryEstimate
+    """Of one rank."""
     frozen_models: int
-    """Weights of the teacher or the reference, and of the start model where it is a second copy."""
+    """Weights of the teacher or the reference, and of the start model where it is a second copy; of one rank."""
+    checkpoint_copies: int
+    """Copies that wait to be written to a checkpoint while the next steps are done: rank 0's, in main memory."""
+    sharing: int = 1
+    """Ranks that share the memory."""
 
     @property
     def parts(self) -> dict[str, int]:
-        """Bytes by part, in the order in which a training needs them."""
-        return asdict(self.estimate) | {"frozenModels": self.frozen_models}
+        """Bytes of all ranks by part, in the order in which a training needs them."""
+        of_one = asdict(self.estimate) | {"frozenModels": self.frozen_models}
+        return {name: self.sharing * size for name, size in of_one.items()} | {
+            "checkpointCopies": self.checkpoint_copies
+        }
 
     @property
     def total(self) -> int:
         """The sum of the parts."""
-        return self.estimate.total + self.frozen_models
+        return sum(self.parts.values())
 
 
 @dataclass(frozen=True)
@@ -63,10 +75,19 @@ def memory_need(
     config: PretrainedConfig,
     dataset: TokenDataset,
     *,
+    device: torch.device,
     compute_dtype: torch.dtype,
     others: Sequence[PretrainedConfig] = (),
+    ranks: int = 1,
+    sharing: int = 1,
 ) -> MemoryNeed:
-    """The memory of the job in one process.
+    """The memory of the job.
+
+    Args:
+        device: what it trains on; checkpoints are copied to main memory, which is a CPU's own.
+        others: models that are loaded beside the trained one.
+        ranks: ranks of the job, among which ZeRO shares its state out.
+        sharing: ranks of which the memory is meant.
 
     Raises:
         NotTraceableError: the model's work depends on its data.
@@ -76,7 +97,14 @@ def memory_need(
     frozen = sum(_parameters(other) for other in others)
     if chosen_method(spec).anchor_weight and not spec.model.lora:  # an adapter is switched off instead
         frozen += trace.parameters
-    return MemoryNeed(estimate=estimate_memory(trace), frozen_models=frozen * compute_dtype.itemsize)
+    stage = spec.deepspeed.zero_stage if spec.deepspeed else 0
+    state = trace.trainable * (WEIGHT_BYTES + ADAM_BYTES)
+    return MemoryNeed(
+        estimate=estimate_memory(trace, zero_stage=stage, world_size=ranks),
+        frozen_models=frozen * compute_dtype.itemsize,
+        checkpoint_copies=min(state, PARTS_AT_ONCE * PART_BYTES) if device.type == "cpu" else 0,
+        sharing=sharing,
+    )
 
 
 def estimated_bytes(
@@ -84,12 +112,16 @@ def estimated_bytes(
     config: PretrainedConfig,
     dataset: TokenDataset,
     *,
+    device: torch.device,
     compute_dtype: torch.dtype,
+    ranks: int,
     others: Sequence[PretrainedConfig] = (),
 ) -> int | None:
-    """The total of `memory_need`, to be recorded beside the measured peak; None for a model that cannot be traced."""
+    """What rank 0 needs, to be recorded beside the measured peak; None for a model that cannot be traced."""
     try:
-        return memory_need(spec, config, dataset, compute_dtype=compute_dtype, others=others).total
+        return memory_need(
+            spec, config, dataset, device=device, compute_dtype=compute_dtype, others=others, ranks=ranks
+        ).total
     except NotTraceableError:
         return None
 

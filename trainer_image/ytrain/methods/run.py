@@ -2,6 +2,7 @@
 
 from ytrain.engine.world import World
 from ytrain.methods.availability import check_available
+from ytrain.methods.facts import facts_of_finished
 from ytrain.methods.inputs import apply_secrets
 from ytrain.methods.options import RunOptions
 from ytrain.methods.supervised import train
@@ -46,12 +47,14 @@ def run_job(
         if folder.finished(config):
             output = read_json(folder.result)["output"]["path"]
             progress.note(f"{folder.path}: this job is done already; its output is in {output}")
+            progress.found(facts_of_finished(folder, job_file.job.spec))
             return
         folder.open(_identity(job_file.job), dump_job(job_file.job))
         when_full = f"{folder.path} cannot hold more. Free space, then run the same command to go on"
         try:
             with full_disk_told(when_full):
                 write_json(folder.result, train(job_file, options, config, progress, stop, world))
+                progress.found(facts_of_finished(folder, job_file.job.spec))
                 write_report(folder.path)
         except YTrainError as error:
             record_failure(folder, job_file, error)

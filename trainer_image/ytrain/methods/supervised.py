@@ -16,6 +16,7 @@ from ytrain.engine.device import choose_device, choose_precision, describe, peak
 from ytrain.engine.world import World
 from ytrain.methods.chosen import chosen_method
 from ytrain.methods.evaluator import Evaluator
+from ytrain.methods.facts import data_status
 from ytrain.methods.forecast import measure_filling
 from ytrain.methods.inputs import Inputs, load_inputs
 from ytrain.methods.memory import estimated_bytes
@@ -28,7 +29,7 @@ from ytrain.models.load import load_config
 from ytrain.models.probe import check_packed_forward
 from ytrain.report.live import Progress
 from ytrain.sources import Sources
-from ytrain.training.checkpoint import Checkpoints, Position, read_position, restore
+from ytrain.training.checkpoint import Checkpoints, Position, checkpoint_status, read_position, restore
 from ytrain.training.loop import Loop, LoopSettings, Trainee
 from ytrain.training.metrics import MetricsLog
 from ytrain.training.run_folder import RunFolder
@@ -37,6 +38,7 @@ from ytrain.training.stop import StopRequest
 from ytrain_api import JobFile
 from ytrain_api.errors import DataError, Preempted, SpecError
 from ytrain_api.job import Spec
+from ytrain_api.protocol import Facts
 
 
 def train(
@@ -83,8 +85,9 @@ def train(
     with watch.phase("connecting", "meeting the other ranks"):
         world.connect(device)
         _check_same_data(inputs, world)
-    moves = engine(spec, models.current, world)
-    evaluator = Evaluator(spec, inputs, models.current, models.start, moves, folder, world)
+    with watch.phase("preparing", "setting up the optimizer"):  # with DeepSpeed it takes seconds
+        moves = engine(spec, models.current, world)
+    evaluator = Evaluator(spec, inputs, models.current, models.start, moves, folder, world, progress)
     loop = _loop(spec, inputs, models, moves, evaluator, folder, world, progress, stop)
     with watch.phase("evaluating", "evaluating before training"):
         evaluator.before()
@@ -103,7 +106,14 @@ def train(
     if written["verified"]["changeFromBase"] == 0.0:
         progress.note("the adapter gives the base model's logits: it learned nothing, or was never applied")
     filling = measure_filling(spec, inputs.train.dataset)
-    estimate = estimated_bytes(spec, load_config(inputs.model.path), inputs.train.dataset, compute_dtype=dtype)
+    estimate = estimated_bytes(
+        spec,
+        load_config(inputs.model.path),
+        inputs.train.dataset,
+        device=device,
+        compute_dtype=dtype,
+        ranks=world.size,
+    )
     return result | {
         "ranks": world.size,
         "output": written,
@@ -140,6 +150,7 @@ def _tell_inputs(inputs: Inputs, progress: Progress) -> None:
         progress.note(f"  skipped {skipped}")
     if inputs.ignored_files:
         progress.note(f"not data, ignored: {', '.join(inputs.ignored_files[:5])}")
+    progress.found(Facts(data=data_status(report.to_json())))
 
 
 def _loop(
@@ -170,7 +181,9 @@ def _loop(
         selection=selection(spec, models),
     )
     data_digest = inputs.train.report.digest
-    checkpoints = Checkpoints(folder.checkpoints, keep=spec.checkpoint.keep)
+    checkpoints = Checkpoints(
+        folder.checkpoints, keep=spec.checkpoint.keep, saved=lambda saved: progress.found(Facts(checkpoint=saved))
+    )
     position = Position(step=0, epoch=0.0, data_digest=data_digest, labels_trained=0)
     torch.manual_seed(optimization.seed + world.rank)
     newest = _newest_checkpoint(checkpoints, folder, world, progress)
@@ -183,6 +196,7 @@ def _loop(
             )
         restore(newest, moves.load, world, optimization.seed)
         progress.note(f"going on from {newest.name}")
+        progress.found(Facts(checkpoint=checkpoint_status(newest)))
     return Loop(
         trainee=trainee,
         plan=plan(spec, inputs.train.dataset),

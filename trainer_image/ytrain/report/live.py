@@ -16,6 +16,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from ytrain.report.series import duration
+from ytrain_api.protocol import Facts
 
 RATE_WINDOW = 25
 """Steps whose median duration foretells the rest: long enough for a calm number, short enough to follow a change."""
@@ -38,6 +39,9 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Something worth a line of its own."""
+
+    def found(self, facts: Facts) -> None:
+        """Something that the status of a job shows; the run's files have it too."""
 
     def close(self) -> None:
         """The run is over; the last phase has ended."""
@@ -107,6 +111,9 @@ class LogProgress:
         """Print the text."""
         self._print(text)
 
+    def found(self, facts: Facts) -> None:
+        """Nothing: the summary at the end shows it."""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -158,6 +165,9 @@ class TerminalProgress:
     def note(self, text: str) -> None:
         """Print the text above the live line."""
         self._console.print(text, markup=False, highlight=False)
+
+    def found(self, facts: Facts) -> None:
+        """Nothing: the summary at the end shows it."""
 
     def close(self) -> None:
         """Take the live line away."""

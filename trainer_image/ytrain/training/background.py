@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 PART_BYTES = 256 << 20
-"""Tensors that travel together. One part is being filled, two wait, one is being written, which takes it twice: that
-is what a write adds to a run's memory at most, or the largest tensor for each."""
+"""Tensors that travel together; a larger tensor travels alone."""
+
+PARTS_AT_ONCE = 5
+"""One part is being filled, two wait, one is being written, which takes it twice: what a write adds to a run's memory
+at most."""
 
 Part = dict[str, Tensor]
 

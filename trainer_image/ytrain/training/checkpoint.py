@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch import Tensor
 from ytrain.engine.world import World
 from ytrain.models.folder import file_digest, staged
 from ytrain.training.background import BackgroundWrite, Part
+from ytrain_api.status import CheckpointStatus
 
 TENSORS, STATE, MANIFEST = "tensors-{:05d}.safetensors", "state.json", "manifest.json"
 
@@ -42,11 +44,17 @@ class Position:
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; `keep` is how many complete ones stay."""
+    """The checkpoints of one run folder.
 
-    def __init__(self, folder: Path, *, keep: int) -> None:
+    Args:
+        keep: how many complete ones stay.
+        saved: called with each one that is complete, in the thread that writes it.
+    """
+
+    def __init__(self, folder: Path, *, keep: int, saved: Callable[[CheckpointStatus], None] = lambda _: None) -> None:
         self._folder = folder
         self._keep = keep
+        self._saved = saved
         self._writing: BackgroundWrite | None = None
 
     def save(self, position: Position, state: Iterable[tuple[str, Tensor]], world: World) -> None:
@@ -108,6 +116,7 @@ class Checkpoints:
                 (stage / TENSORS.format(number)).write_bytes(to_bytes(tensors))
             (stage / STATE).write_text(json.dumps({"position": asdict(position), "random": random}))
             _write_manifest(stage)
+        self._saved(checkpoint_status(folder))
         for name in self._names()[: -self._keep]:
             shutil.rmtree(self._folder / name)
 
@@ -143,6 +152,19 @@ def restore(folder: Path, load: Callable[[Mapping[str, Tensor]], None], world: W
         torch.manual_seed(
             int(np.random.SeedSequence([seed, state["position"]["step"], world.rank]).generate_state(1)[0])
         )
+
+
+def checkpoint_status(folder: Path) -> CheckpointStatus:
+    """A complete checkpoint in the words of the job's status."""
+    manifest = folder / MANIFEST
+    written = datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
+    return CheckpointStatus(
+        step=int(folder.name.removeprefix("step-")),
+        path=str(folder),
+        complete=True,
+        saved_at=written.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        digest=file_digest(manifest),
+    )
 
 
 class _StoredTensors(Mapping[str, Tensor]):

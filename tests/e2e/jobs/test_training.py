@@ -1,0 +1,137 @@
+"""The main road: a job is applied, two nodes train, a model lies on a volume; suspended, resumed, changed, deleted."""
+
+import json
+import subprocess
+
+import pytest
+from jobs.job_on_cluster import FAST_LIFECYCLE, LIMIT, LONG, LONG_STEPS, Job
+from tests.cluster import product
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.waiting import wait_for
+
+pytestmark = pytest.mark.e2e
+
+LOSSES = """
+import sys, torch, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained("/claims/models/tiny")
+chat = [{"role": "user", "content": "what is 4?"}, {"role": "assistant", "content": "4 is so so so so it"}]
+ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)["input_ids"]
+for name in sys.argv[1:]:
+    model = AutoModelForCausalLM.from_pretrained(f"/claims/models/{name}", dtype=torch.float32)
+    print("loss", model(ids, labels=ids).loss.item())
+"""
+
+
+def losses(job: Job, *names: str) -> list[float]:
+    """Of models on the volume, loaded as a user would, on a chat of the training data."""
+    said = job.kubectl("exec", "shell", "--", "python", "-c", LOSSES, *names, seconds=LIMIT)
+    return [float(line.removeprefix("loss ")) for line in said.splitlines() if line.startswith("loss ")]
+
+
+def steps_written(job: Job, shell: str) -> list[int]:
+    """The steps in the metrics on the work volume."""
+    (folder,) = job.kubectl("exec", shell, "--", "ls", f"/claims/{job.name}-run").split("cache")[-1].split()
+    lines = job.kubectl("exec", shell, "--", "cat", f"/claims/{job.name}-run/{folder}/metrics.jsonl").splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def test_two_nodes_train_and_leave_a_model(job: Job) -> None:
+    job.apply()
+    job.wait_for_step(1)
+    nodes = {job.pod(f"worker-{index}")["spec"]["nodeName"] for index in (0, 1)}
+    assert nodes == {"node-a", "node-b"}
+    job.wait_for_phase("Succeeded")
+    status = job.status
+    assert status["progress"]["summary"] == "100% (200/200)"
+    assert (status["data"]["read"], status["data"]["skipped"]) == (20, 0)
+    assert (status["checkpoint"]["step"], status["checkpoint"]["complete"]) == (200, True)
+    assert status["output"]["path"] and status["output"]["digest"]
+    assert status["usage"]["deviceSeconds"]["productive"] > 0
+    assert job.condition("Complete")["status"] == "True"
+    assert f"output in pvc://models/{job.name}" in job.condition("Ready")["message"]
+    before, after = losses(job, "tiny", job.name)
+    assert after < 0.75 * before, (before, after)
+
+
+def test_applied_again_nothing_changes(job: Job) -> None:
+    job.apply({"suspend": True})
+    job.wait_for_phase("Suspended")
+    before = job.kubectl.get("ytj", job.name)
+    job.apply({"suspend": True})
+    after = job.kubectl.get("ytj", job.name)
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+def test_suspended_and_resumed_with_one_worker(job: Job, team: Kubectl, images: dict[str, str]) -> None:
+    job.apply(LONG)
+    job.wait_for_step(1)
+    job.patch({"suspend": True})
+    job.wait_for_phase("Suspended")
+    assert not job.pod("launcher") and not job.pod("worker-0") and not job.pod("worker-1")
+    stopped = job.step
+    assert 0 < stopped < LONG_STEPS
+    job.patch({"suspend": False, "workers": {"replicas": 1}})
+    job.wait_for_phase("Succeeded")
+    assert job.status["progress"]["step"] == LONG_STEPS
+    assert job.status["restarts"] == 0
+    team.apply(product.shell_pod("look", images["trainer"], f"{job.name}-run"))
+    team("wait", "--for=condition=Ready", "pod/look", f"--timeout={LIMIT:.0f}s", seconds=LIMIT)
+    try:
+        assert steps_written(job, "look") == list(range(1, LONG_STEPS + 1)), (
+            "each step once: it went on where it was stopped"
+        )
+    finally:
+        team("delete", "pod", "look")
+
+
+def test_the_chart_is_upgraded_while_it_trains(
+    job: Job, operator: Kubectl, cluster: Kubectl, images: dict[str, str]
+) -> None:
+    job.apply(LONG)
+    job.wait_for_step(1)
+    pods = [job.uid(role) for role in ("launcher", "worker-0", "worker-1")]
+    old = {pod["metadata"]["uid"] for pod in operator.get("pods")["items"]}
+    product.install(cluster, images, *FAST_LIFECYCLE, "workers=8")
+    wait_for(
+        "new replicas in place of the old ones",
+        lambda: old.isdisjoint(pod["metadata"]["uid"] for pod in operator.get("pods")["items"]),
+        seconds=LIMIT,
+    )
+    assert [job.uid(role) for role in ("launcher", "worker-0", "worker-1")] in (pods, ["", "", ""])
+    job.wait_for_phase("Succeeded")
+    assert job.status["restarts"] == 0
+
+
+@pytest.mark.parametrize("moment", ["Pending", "Starting", "Running", "Saving"])
+def test_deleted_while(job: Job, moment: str) -> None:
+    job.apply(LONG)
+    watching = subprocess.Popen(
+        job.kubectl.command("get", "ytj", job.name, "--watch", "--output=jsonpath={.status.phase}{'\\n'}"),
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watching.stdout is not None
+    try:
+        if moment == "Saving":
+            job.wait_for_step(1)
+            job.patch({"suspend": True})
+        assert any(line.strip() == moment for line in watching.stdout)
+    finally:
+        watching.kill()
+        watching.communicate()
+    job.delete()
+    assert job.kubectl.get("pvc", f"{job.name}-run"), "volumes are the user's"
+
+
+def test_wrong_data_are_told_with_file_and_line(job: Job) -> None:
+    bad = "\n".join(['{"messages": [{"role": "user", "content": "a"}]}'] * 3)
+    job.kubectl("create", "configmap", "bad", f"--from-literal=bad.jsonl={bad}")
+    job.apply({"data": {"train": [{"source": "configmap://bad/bad.jsonl"}]}})
+    job.wait_for_phase("Failed")
+    failure = job.status["failure"]
+    assert failure["class"] == "DataError"
+    assert "bad.jsonl:1" in failure["message"]
+    assert "maxBadFraction" in failure["hint"]
+    described = job.kubectl("describe", "ytj", job.name)
+    assert "bad.jsonl:1" in described
+    assert "bad.jsonl:1" in job.kubectl("logs", f"{job.name}-launcher"), "it stays to be read"
