@@ -125,7 +125,7 @@ def train(
 
 
 def _tell_tokenising(progress: Progress, stop: StopRequest, words: str) -> None:
-    progress.activity(words)
+    progress.activity(f"tokenising, {words}")
     if stop.signal is not None:
         raise Preempted(f"stopped by {stop.signal.name} while tokenising")
 
