@@ -79,7 +79,7 @@ class Block(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
+        if not isinstance(data, dict) or None not in data.values():
             return data
         known = {name for field_name, field in cls.model_fields.items() for name in (field_name, field.alias)}
         return {key: value for key, value in data.items() if value is not None or key not in known}

@@ -54,13 +54,13 @@ class Cache:
         """Pods that bear a job's name."""
         return tuple(pod for _, pod in self._pods.get(key, {}).values())
 
-    def put_job(self, raw: Mapping[str, Any]) -> Key:
-        """Take note of a job; returns its key."""
+    def put_job(self, raw: Mapping[str, Any]) -> Key | None:
+        """Take note of a job; returns its key, or None if that is no news."""
         metadata = raw["metadata"]
         key, version = Key(metadata["namespace"], metadata["name"]), int(metadata["resourceVersion"])
         held = self.jobs.get(key)
         if metadata["uid"] in self._gone or (held and held.version >= version):
-            return key
+            return None
         status = raw.get("status", {})
         progress = status.get("progress", {})
         spent = status.get("usage", {}).get("deviceSeconds", {})
@@ -92,14 +92,15 @@ class Cache:
         return key
 
     def put_pod(self, raw: Mapping[str, Any]) -> Key | None:
-        """Take note of a pod; returns its job's key, or None if it is no job's."""
+        """Take note of a pod; returns its job's key, or None if it is no job's or no news."""
         pod, metadata = pod_of(raw), raw["metadata"]
         if pod is None:
             return None
         key, version = Key(metadata["namespace"], metadata["labels"][JOB_LABEL]), int(metadata["resourceVersion"])
-        held = self._pods.setdefault(key, {}).get(pod.name)
-        if pod.uid not in self._gone and (held is None or held[0] < version):
-            self._pods[key][pod.name] = (version, pod)
+        held = self._pods.get(key, {}).get(pod.name)
+        if pod.uid in self._gone or (held and held[0] >= version):
+            return None
+        self._pods.setdefault(key, {})[pod.name] = (version, pod)
         return key
 
     def drop_pod(self, raw: Mapping[str, Any]) -> Key | None:

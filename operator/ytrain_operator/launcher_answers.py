@@ -1,72 +1,88 @@
-"""The latest answer of each launcher. Nobody waits for one that does not answer: its job comes again when it has."""
+"""Asks every launcher how far it is, each by its own clock, and wakes its job when the answer is another one.
+
+A job in which nothing happens costs a question now and then, and is not reconciled for it.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from ytrain_api.protocol import LauncherStatus
 from ytrain_operator.cache import Key
-from ytrain_operator.observed import Pod
 from ytrain_operator.work_queue import WorkQueue
 
 Ask = Callable[[str, str], Awaitable[LauncherStatus | None]]
 """Asks the launcher at an address, with its job's token."""
 
-PAUSE_SECONDS = 1.0
-"""Between two questions to a launcher, unless something happened."""
+MOST_A_SECOND = 30.0
+"""Questions to all launchers together: with many of them, each is asked more seldom. One takes about a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Whom to ask."""
+
+    uid: str
+    """Of its pod."""
+    address: str
+    token: str
+
+
+@dataclass(slots=True)
+class _Followed:
+    launcher: Launcher
+    every: float
+    answer: LauncherStatus | None = None
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class LauncherAnswers:
-    """Questions under way, and what came of them, by the launcher pod's uid."""
+    """The launchers that are followed, and the latest answer of each."""
 
     def __init__(self, ask: Ask, queue: WorkQueue[Key]) -> None:
         self._ask = ask
         self._queue = queue
-        self._answers: dict[str, tuple[float, LauncherStatus | None]] = {}
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._followed: dict[Key, _Followed] = {}
 
-    async def latest(self, key: Key, launcher: Pod, token: str, *, fresh: bool) -> LauncherStatus | None:
-        """The launcher's answer, which may be from the last time; None if it gave none.
+    def follow(self, key: Key, launcher: Launcher, every: float) -> LauncherStatus | None:
+        """Ask a job's launcher every so many seconds from now on; returns its latest answer, None if it gave none."""
+        known = self._followed.get(key)
+        if known is None or known.launcher != launcher:
+            self.leave(key)
+            known = self._followed[key] = _Followed(launcher, every)
+            known.task = asyncio.create_task(self._poll(key, known))
+        known.every = every
+        return known.answer
 
-        A new question is asked, and the job woken if the answer is another one.
+    async def fresh(self, key: Key) -> LauncherStatus | None:
+        """The answer that a followed launcher gives now, because something happened that it may explain."""
+        known = self._followed[key]
+        known.answer = await self._ask(known.launcher.address, known.launcher.token)
+        return known.answer
 
-        Args:
-            fresh: wait for the new answer, because something happened that it may explain.
-        """
-        asked, answer = self._answers.get(launcher.uid, (float("-inf"), None))
-        question = self._asking.get(launcher.uid)
-        if fresh and question is not None:
-            await asyncio.wait([question])  # it may have been asked before what happened
-            question = None
-        if question is None and (fresh or _now() - asked >= PAUSE_SECONDS):
-            question = asyncio.create_task(self._put(key, launcher, token))
-            self._asking[launcher.uid] = question
-        if fresh and question is not None:
-            await asyncio.wait([question])
-            return self._answers[launcher.uid][1]
-        return answer
+    def leave(self, key: Key) -> None:
+        """Ask a job's launcher no more."""
+        known = self._followed.pop(key, None)
+        if known is not None and known.task is not None:
+            known.task.cancel()
 
-    def forget(self) -> None:
-        """Forget launchers of long ago; those that live are asked again."""
-        self._answers.clear()
+    def leave_all(self) -> None:
+        """Ask nobody any more."""
+        for key in list(self._followed):
+            self.leave(key)
 
-    async def _put(self, key: Key, launcher: Pod, token: str) -> None:
-        assert launcher.address is not None
-        asked = _now()
-        before = self._answers.get(launcher.uid, (0.0, None))[1]
-        answer: LauncherStatus | None = None
-        try:
-            answer = await self._ask(launcher.address, token)
-        finally:
-            self._answers[launcher.uid] = (asked, answer)
-            del self._asking[launcher.uid]
-        if _news(answer) != _news(before):
-            self._queue.add(key)
+    async def _poll(self, key: Key, known: _Followed) -> None:
+        while True:
+            answer = await self._ask(known.launcher.address, known.launcher.token)
+            before, known.answer = known.answer, answer
+            if _news(answer) != _news(before):
+                self._queue.add(key)
+            await asyncio.sleep(max(known.every, len(self._followed) / MOST_A_SECOND))
 
 
-def _news(answer: LauncherStatus | None) -> object:
+def _news(answer: LauncherStatus | None) -> LauncherStatus | None:
     """An answer without its time and the time that devices are held, which alone are none."""
-    return answer.model_dump(exclude={"progress": {"updated_at"}, "usage": True}) if answer else None
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    if answer is None:
+        return None
+    progress = answer.progress and answer.progress.model_copy(update={"updated_at": None})
+    return answer.model_copy(update={"progress": progress, "usage": None})

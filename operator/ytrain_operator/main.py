@@ -46,8 +46,7 @@ class Operator:
         api, settings, cache, queue = self._api, self._settings, self.cache, self.queue
         key = await operator_key(api, settings.namespace)
         # Before anything is decided: a job whose pods are not known yet would seem to have none.
-        await refresh(api, cache, settings.namespaces)
-        for job in list(cache.jobs):
+        for job in await refresh(api, cache, settings.namespaces):
             queue.add(job)
         reconciler = Reconciler(api=api, cache=cache, queue=queue, settings=settings, key=key, ask=self._ask)
         watching = kopf.operator(

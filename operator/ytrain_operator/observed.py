@@ -99,6 +99,8 @@ class Observed:
     launcher_status: LauncherStatus | None = None
     """None: not asked, or no answer."""
     deleting: bool = False
+    surrounded: bool = False
+    """Whether the children that are no pods are known to be as this generation of the job wants them."""
 
     @property
     def name(self) -> str:
@@ -137,8 +139,17 @@ class Observed:
             return False
         if self.launcher_status is not None:
             return self.launcher_status.exit_code is not None
+        return self.last_word_wait is not None
+
+    @property
+    def last_word_wait(self) -> float | None:
+        """Seconds for which a launcher that does not answer is still believed to be about to end; None: it is not."""
+        if self.launcher is None or not self.launcher.running or self.launcher_status is not None:
+            return None
         left = [pod.ended for pod in self.workers if pod.ended is not None and pod.ended.exit_code in OF_A_LAUNCHER]
-        return any(ended.at is not None and (self.now - ended.at).total_seconds() < LAST_WORD_SECONDS for ended in left)
+        ends = [ended.at for ended in left if ended.at is not None]
+        wait = LAST_WORD_SECONDS - (self.now - max(ends)).total_seconds() if ends else 0.0
+        return wait if wait > 0 else None
 
     @property
     def last_word(self) -> LastWord | None:

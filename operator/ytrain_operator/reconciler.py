@@ -5,8 +5,6 @@ is computed whole. So it does not matter after which of them this process dies, 
 """
 
 import asyncio
-import hashlib
-import json
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,13 +17,14 @@ from ytrain_api.protocol import LauncherStatus
 from ytrain_api.status import Status
 from ytrain_operator.cache import Cache, JobRecord, Key
 from ytrain_operator.kube import Api, ApiError
-from ytrain_operator.launcher_answers import Ask, LauncherAnswers
+from ytrain_operator.launcher_answers import Ask, Launcher, LauncherAnswers
 from ytrain_operator.manifests.event import event_manifest
 from ytrain_operator.manifests.ownership import Manifest
 from ytrain_operator.manifests.secret import token
 from ytrain_operator.observed import Observed, observed_job
 from ytrain_operator.planner.decide import decide
 from ytrain_operator.planner.plan import Deletion, Plan
+from ytrain_operator.planner.polling import poll_every
 from ytrain_operator.settings import Settings
 from ytrain_operator.status.refusal import named, unknown_spec
 from ytrain_operator.status.summary import Problem, with_problem
@@ -35,6 +34,9 @@ log = logging.getLogger("ytrain.operator")
 
 AT_ONCE = 16
 """Pods of one job that are made at the same time."""
+
+SOON_SECONDS = 0.1
+"""Until a job is looked at again of which something was changed: more may follow from it, or a deadline have begun."""
 
 REFUSED_SECONDS = 30.0
 """Until something that the API server refused is tried again."""
@@ -56,19 +58,21 @@ class Reconciler:
         self._settings = settings
         self._key = key
         self._answers = LauncherAnswers(ask, queue)
-        self._applied: dict[str, dict[tuple[str, str], bytes]] = {}
-        """Digests of what was applied, by the job's uid: children that nobody watches."""
+        self._surrounded: dict[Key, tuple[str, int]] = {}
+        """Uid and generation of jobs whose surroundings were applied: nobody watches those."""
 
     async def run(self) -> None:
         """Work, several keys at a time, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._settings.workers):
-                group.create_task(self._work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._settings.workers):
+                    group.create_task(self._work())
+        finally:
+            self._answers.leave_all()
 
     def forget(self) -> None:
         """Apply every child again when its job is next looked at: somebody may have deleted one."""
-        self._applied.clear()
-        self._answers.forget()
+        self._surrounded.clear()
 
     async def _work(self) -> None:
         while True:
@@ -96,6 +100,8 @@ class Reconciler:
         """
         record = self._cache.jobs.get(key)
         if record is None:
+            self._answers.leave(key)
+            self._surrounded.pop(key, None)
             return None
         raw, now = record.unpacked(), datetime.now(UTC)
         try:
@@ -103,47 +109,50 @@ class Reconciler:
         except ValidationError as error:
             await self._write(raw, unknown_spec(raw, error, now), raw.get("status", {}))
             return None
-        observed = replace(observed, launcher_status=await self._launcher_status(key, observed))
+        observed = replace(
+            observed,
+            launcher_status=await self._launcher_status(key, observed),
+            surrounded=self._surrounded.get(key) == (observed.uid, observed.generation),
+        )
         plan = decide(observed, self._settings, self._key)
         return await self._carry_out(plan, observed, raw, record)
 
     async def _launcher_status(self, key: Key, observed: Observed) -> LauncherStatus | None:
         launcher = observed.launcher
         if observed.finished or launcher is None or not launcher.running or launcher.address is None:
+            self._answers.leave(key)
             return None
+        asked = Launcher(launcher.uid, launcher.address, token(self._key, observed.uid))
+        answer = self._answers.follow(key, asked, poll_every(observed))
         # Workers leave when their launcher says so: only a fresh word tells whether that is why one ended.
-        fresh = any(pod.ended is not None for pod in observed.workers)
-        return await self._answers.latest(key, launcher, token(self._key, observed.uid), fresh=fresh)
+        return await self._answers.fresh(key) if any(pod.ended is not None for pod in observed.workers) else answer
 
     async def _carry_out(self, plan: Plan, observed: Observed, raw: dict[str, Any], record: JobRecord) -> float | None:
-        problem = await self._apply(plan.apply, observed)
-        again_after = plan.again_after
+        problem = await self._apply(plan, observed)
+        changed = bool(plan.pods or plan.delete)
         if plan.status is not None:
             status = with_problem(plan.status, observed, problem) if problem else plan.status
             if status != observed.status:
-                await self._write(raw, _dumped(status), raw.get("status", {}))
+                changed |= await self._write(raw, _dumped(status), raw.get("status", {}))
             for event in plan.events:  # after the status that they follow from: they are told once, or not at all
                 await self._tell(observed, event_manifest(observed, event))
         for deletion in plan.delete:
             await self._delete(observed, deletion)
         if plan.delete_job:
             await self._api.delete("YTrainJob", observed.namespace, observed.name, record.uid)
-        if observed.finished:
-            self._applied.pop(observed.uid, None)
-        return min(again_after or REFUSED_SECONDS, REFUSED_SECONDS) if problem else again_after
+        soonest = REFUSED_SECONDS if problem else SOON_SECONDS if changed else None
+        return min((wait for wait in (plan.again_after, soonest) if wait is not None), default=None)
 
-    async def _apply(self, manifests: tuple[Manifest, ...], observed: Observed) -> Problem | None:
-        """Apply in order, pods side by side; returns what the API server refused."""
-        pods = [manifest for manifest in manifests if manifest["kind"] == "Pod"]
+    async def _apply(self, plan: Plan, observed: Observed) -> Problem | None:
+        """Apply the surroundings in order, then pods side by side; returns what the API server refused."""
         try:
-            for manifest in manifests:
-                if manifest["kind"] != "Pod":
-                    await self._apply_once(manifest, observed)
-            for first in range(0, len(pods), AT_ONCE):
-                answers = await asyncio.gather(
-                    *map(self._api.apply, pods[first : first + AT_ONCE]), return_exceptions=True
-                )
-                for answer in answers:
+            for manifest in plan.surroundings:
+                await self._api.apply(manifest)
+            if plan.surroundings:
+                self._surrounded[Key(observed.namespace, observed.name)] = (observed.uid, observed.generation)
+            for first in range(0, len(plan.pods), AT_ONCE):
+                made = map(self._api.apply, plan.pods[first : first + AT_ONCE])
+                for answer in await asyncio.gather(*made, return_exceptions=True):
                     if isinstance(answer, BaseException):
                         raise answer
                     self._cache.put_pod(answer)
@@ -153,23 +162,16 @@ class Reconciler:
             return named(error.status, str(error))
         return None
 
-    async def _apply_once(self, manifest: Manifest, observed: Observed) -> None:
-        """Apply a child unless it was applied like this before."""
-        applied = self._applied.setdefault(observed.uid, {})
-        name = (manifest["kind"], manifest["metadata"]["name"])
-        digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).digest()
-        if applied.get(name) != digest:
-            await self._api.apply(manifest)
-            applied[name] = digest
-
-    async def _write(self, raw: dict[str, Any], status: dict[str, Any], before: dict[str, Any]) -> None:
+    async def _write(self, raw: dict[str, Any], status: dict[str, Any], before: dict[str, Any]) -> bool:
+        """Write the status unless it is as it was; returns whether it was written."""
         if status == before:
-            return
+            return False
         try:
-            self._cache.put_job(await self._api.apply_status(raw, status))
+            self._cache.put_job(await self._api.replace_status(raw, status))
         except ApiError as error:
             if error.status != 404:  # the job is gone; so will be everything of it
                 raise
+        return True
 
     async def _delete(self, observed: Observed, deletion: Deletion) -> None:
         left = await self._api.delete("Pod", observed.namespace, deletion.name, deletion.uid, at_once=deletion.at_once)
@@ -179,9 +181,10 @@ class Reconciler:
     async def _tell(self, observed: Observed, event: Manifest) -> None:
         """An event is a courtesy: without it the job goes on."""
         try:
-            await self._api.apply(event)
+            await self._api.create(event)
         except ApiError as error:
-            log.warning("%s/%s: no event: %s", observed.namespace, observed.name, error)
+            if error.status != 409:  # it was told before
+                log.warning("%s/%s: no event: %s", observed.namespace, observed.name, error)
 
 
 def _dumped(status: Status) -> dict[str, Any]:

@@ -11,47 +11,62 @@ from ytrain_operator.kube import Api
 from ytrain_operator.watch import OUR_PODS
 from ytrain_operator.work_queue import WorkQueue
 
+ENDED = ("Succeeded", "Failed")
+
 FIRST_SECONDS = 30.0
 """What changed between the first list and the begin of the watches is found this soon."""
 
 MISSED = Counter("ytrain_operator_watch_missed_total", "Deleted objects that a watch did not tell of.")
 
 
-async def refresh(api: Api, cache: Cache, namespaces: list[str]) -> None:
-    """Bring the cache up to date with lists of everything."""
-    missed: set[Key] = set()
+async def refresh(api: Api, cache: Cache, namespaces: list[str]) -> set[Key]:
+    """Bring the cache up to date with lists of everything; returns the jobs about which there are news."""
+    news: set[Key] = set()
     scopes: list[str | None] = [*namespaces] or [None]
     for namespace in scopes:
-        jobs, version = await _listed(api, cache.put_job, "YTrainJob", namespace, None)
-        missed |= cache.keep_jobs(jobs, version, namespace)
-        pods, version = await _listed(api, cache.put_pod, "Pod", namespace, OUR_PODS)
-        missed |= cache.keep_pods(pods, version, namespace)
-    MISSED.inc(len(missed))
+        uids, version, changed = await _listed(api, cache.put_job, "YTrainJob", namespace, None)
+        gone = cache.keep_jobs(uids, version, namespace)
+        news |= changed | gone
+        MISSED.inc(len(gone))
+        uids, version, changed = await _listed(api, cache.put_pod, "Pod", namespace, OUR_PODS)
+        gone = cache.keep_pods(uids, version, namespace)
+        news |= changed | gone
+        MISSED.inc(len(gone))
+    return news
 
 
 async def _listed(
-    api: Api, put: Callable[[dict[str, Any]], object], kind: str, namespace: str | None, labels: str | None
-) -> tuple[set[str], int]:
-    """Uids of what there is, and the version of the list."""
+    api: Api, put: Callable[[dict[str, Any]], Key | None], kind: str, namespace: str | None, labels: str | None
+) -> tuple[set[str], int, set[Key]]:
+    """Uids of what there is, the version of the list, and jobs about which it says something new."""
     uids: set[str] = set()
+    news: set[Key] = set()
     version = 0
     async for items, at in api.pages(kind, namespace=namespace, labels=labels):
         version = at
         for item in items:
             uids.add(item["metadata"]["uid"])
-            put(item)
-    return uids, version
+            key = put(item)
+            if key is not None:
+                news.add(key)
+    return uids, version, news
 
 
 async def resync(
     api: Api, cache: Cache, queue: WorkQueue[Key], namespaces: list[str], every: float, before: Callable[[], None]
 ) -> None:
-    """Refresh the cache and look at every job again, until cancelled; `before` is called each time."""
-    wait = min(FIRST_SECONDS, every)
+    """Refresh the cache and look at every job again from time to time, until cancelled.
+
+    Args:
+        before: called each time before every job is looked at.
+    """
+    await asyncio.sleep(min(FIRST_SECONDS, every))
+    for key in await refresh(api, cache, namespaces):
+        queue.add(key)
     while True:
-        await asyncio.sleep(wait)
-        wait = every
+        await asyncio.sleep(every)
         await refresh(api, cache, namespaces)
         before()
-        for key in list(cache.jobs):
-            queue.add(key)
+        for key, job in list(cache.jobs.items()):
+            if job.phase not in ENDED or cache.pods(key):  # nothing of the others can have been missed
+                queue.add(key)

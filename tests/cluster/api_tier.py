@@ -25,6 +25,8 @@ from tests.cluster.waiting import wait_for
 NEEDED = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok"]
 STAGES = Path(__file__).with_name("simulated.yaml")
 LOOPBACK = "127.0.0.1"
+PODS_CIDR = "198.18.128.0/17"
+"""Addresses of simulated pods; nothing answers there."""
 
 
 def simulated_node(name: str, **extended: str) -> dict[str, object]:
@@ -89,7 +91,7 @@ def kwok(site: Site) -> Component:
         "--kubeconfig": site.kubeconfig("admin"),
         "--config": STAGES,
         "--manage-all-nodes": "true",
-        "--cidr": "198.18.128.0/17",
+        "--cidr": PODS_CIDR,
         "--node-lease-duration-seconds": "40",
     }
     return plane.component("kwok", flags)

@@ -1,21 +1,18 @@
 """The plan for a job: asks each policy in turn. Pure; the same observation gives the same plan."""
 
+from dataclasses import replace
 from datetime import datetime
 
-from ytrain_operator.manifests.ownership import Manifest
 from ytrain_operator.observed import Observed
 from ytrain_operator.planner import lost_node, restart, suspend
 from ytrain_operator.planner.after_end import cleanup
 from ytrain_operator.planner.children import missing_pods, surroundings
 from ytrain_operator.planner.deadline import next_deadline
-from ytrain_operator.planner.plan import Deletion, Plan
-from ytrain_operator.planner.polling import poll_after
+from ytrain_operator.planner.plan import Plan
 from ytrain_operator.planner.verdict import verdict
 from ytrain_operator.settings import Settings
 from ytrain_operator.status.events import events
 from ytrain_operator.status.summary import ended_status, status
-
-_Pods = tuple[tuple[Manifest, ...], tuple[Deletion, ...], float | None]
 
 
 def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
@@ -35,27 +32,27 @@ def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
         # Pods stay until the end is written down: they are what it was read from.
         written = ended_status(observed, ended.failure, failures)
         return Plan(status=written, events=events(observed, written))
-    apply, delete, wait = _pods(observed, settings, key, restart.not_before(failures, settings))
+    pods = _pods(observed, settings, key, restart.not_before(failures, settings))
     lost, lost_wait = lost_node.deletions(observed, settings)
     written = status(observed, failures, restart.first_failed(observed, failures))
-    waits = [wait, lost_wait, poll_after(observed), next_deadline(observed)]
-    return Plan(
-        apply=apply,
+    waits = [pods.again_after, lost_wait, observed.last_word_wait, next_deadline(observed)]
+    return replace(
+        pods,
         events=events(observed, written),
         status=written,
-        delete=(*delete, *lost),
+        delete=(*pods.delete, *lost),
         again_after=min((max(0.1, wait) for wait in waits if wait is not None), default=None),
     )
 
 
-def _pods(observed: Observed, settings: Settings, key: bytes, not_before: datetime | None) -> _Pods:
-    """Children to apply, pods to delete, seconds to wait."""
+def _pods(observed: Observed, settings: Settings, key: bytes, not_before: datetime | None) -> Plan:
+    """What is to be made and deleted of a job that goes on."""
     resized = any(pod.replicas != observed.job.spec.workers.replicas for pod in observed.own)
     if observed.job.spec.suspend or resized:
-        return (), suspend.deletions(observed), None
-    around = surroundings(observed, settings, key)
+        return Plan(delete=suspend.deletions(observed))
+    around = () if observed.surrounded else surroundings(observed, settings, key)
     delete = restart.deletions(observed)
     wait = (not_before - observed.now).total_seconds() if not_before else 0.0
     if wait > 0:
-        return around, delete, wait
-    return (*around, *missing_pods(observed, settings)), delete, None
+        return Plan(surroundings=around, delete=delete, again_after=wait)
+    return Plan(surroundings=around, pods=missing_pods(observed, settings), delete=delete)

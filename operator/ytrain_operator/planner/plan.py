@@ -21,8 +21,10 @@ class Deletion:
 class Plan:
     """Carried out in this order; doing it twice is the same as doing it once."""
 
-    apply: tuple[Manifest, ...] = ()
-    """Children to be as they are here."""
+    surroundings: tuple[Manifest, ...] = ()
+    """Children that pods need, to be as they are here."""
+    pods: tuple[Manifest, ...] = ()
+    """To be made."""
     status: Status | None = None
     """None: as it is."""
     events: tuple[Event, ...] = ()

@@ -72,7 +72,7 @@ class SmallCluster:
         """Make a plan and carry out its first `until` writes: the operator may be killed after any of them."""
         plan = self.plan()
         writes = [
-            *((self._apply, manifest) for manifest in plan.apply),
+            *((self._apply, manifest) for manifest in (*plan.surroundings, *plan.pods)),
             *([(self._write, plan.status)] if plan.status is not None else []),
             *((self._delete, deletion) for deletion in plan.delete),
         ]

@@ -20,7 +20,8 @@ def children(spec: dict[str, Any] | None = None, settings: Settings | None = Non
     cluster = SmallCluster(spec, settings)
     plan = decide(cluster.observed(), cluster.settings, KEY)
     made: dict[str, Any] = {
-        child["metadata"]["name"] if child["kind"] == "Pod" else child["kind"]: child for child in plan.apply
+        child["metadata"]["name"] if child["kind"] == "Pod" else child["kind"]: child
+        for child in (*plan.surroundings, *plan.pods)
     }
     return made
 
@@ -154,6 +155,22 @@ def test_defaults_of_the_cluster() -> None:
     assert pod["metadata"]["annotations"]["kueue.x-k8s.io/pod-group-total-count"] == "3"
     assert "runAsUser" not in pod["spec"]["securityContext"]
     assert pod["spec"]["imagePullSecrets"] == [{"name": "pull"}]
+
+
+@pytest.mark.parametrize("replicas", [1, 3, 4096])
+def test_kueue_admits_all_pods_of_a_start_as_one_group(replicas: int) -> None:
+    cluster = SmallCluster({"queue": "gpus", "workers": {"replicas": replicas}})
+    cluster.job["metadata"]["name"] = 50 * "a"
+    pods = decide(cluster.observed(), cluster.settings, KEY).pods
+    marks = {
+        (*(pod["metadata"]["labels"][f"kueue.x-k8s.io/{label}"] for label in ("queue-name", "pod-group-name")),
+         pod["metadata"]["annotations"]["kueue.x-k8s.io/pod-group-total-count"])
+        for pod in pods
+    }  # fmt: skip
+    ((queue, group, total),) = marks
+    assert (queue, int(total)) == ("gpus", len(pods))
+    assert len(group) <= 63
+    assert group.endswith(f"-{replicas}"), "a group of another size has another name"
 
 
 def test_tokens_differ_by_job_and_by_key() -> None:

@@ -9,10 +9,11 @@ from small_cluster import START, SmallCluster, job_object
 
 from ytrain_api.protocol import LauncherStatus
 from ytrain_operator.cache import Key
-from ytrain_operator.launcher_answers import LauncherAnswers
+from ytrain_operator.launcher_answers import Launcher, LauncherAnswers
 from ytrain_operator.observed import observed_job
 from ytrain_operator.status.refusal import named, unknown_spec
 from ytrain_operator.status.summary import with_problem
+from ytrain_operator.timestamps import to_text
 from ytrain_operator.work_queue import WorkQueue
 
 pytestmark = pytest.mark.unit
@@ -67,8 +68,7 @@ def test_a_job_of_a_newer_version_says_that_it_is_not_understood() -> None:
 def test_nobody_waits_for_a_slow_launcher_unless_a_worker_ended() -> None:
     async def run() -> None:
         cluster = SmallCluster().trained()
-        launcher = cluster.observed().launcher
-        assert launcher is not None
+        launcher = Launcher("launcher-1", "10.0.0.1", "t")
         key, queue, release = Key("team", "bot"), WorkQueue[Key](), asyncio.Event()
 
         async def ask(_address: str, _token: str) -> LauncherStatus | None:
@@ -76,10 +76,44 @@ def test_nobody_waits_for_a_slow_launcher_unless_a_worker_ended() -> None:
             return cluster.launcher_status
 
         answers = LauncherAnswers(ask, queue)
-        assert await answers.latest(key, launcher, "t", fresh=False) is None
-        waiting = asyncio.create_task(answers.latest(key, launcher, "t", fresh=True))
+        assert answers.follow(key, launcher, 1000.0) is None
+        waiting = asyncio.create_task(answers.fresh(key))
         release.set()
         assert await waiting == cluster.launcher_status
-        assert (await queue.get())[0] == key, "news wakes the job"
+        assert answers.follow(key, launcher, 1000.0) == cluster.launcher_status
+        answers.leave_all()
+
+    asyncio.run(run())
+
+
+def test_a_launchers_job_is_woken_by_news_alone() -> None:
+    async def run() -> None:
+        cluster = SmallCluster().trained()
+        told = cluster.launcher_status
+        assert told is not None and told.progress is not None
+        later = told.model_copy(update={"progress": told.progress.model_copy(update={"updated_at": to_text(START)})})
+        further = told.model_copy(update={"progress": told.progress.model_copy(update={"step": 11})})
+        answers_in_turn = [told, later, later, further, None]
+        seen: list[LauncherStatus | None] = []
+        key, queue, asked = Key("team", "bot"), WorkQueue[Key](), asyncio.Semaphore(0)
+
+        async def ask(_address: str, _token: str) -> LauncherStatus | None:
+            asked.release()
+            if not answers_in_turn:
+                await asyncio.Event().wait()
+            return answers_in_turn.pop(0)
+
+        answers = LauncherAnswers(ask, queue)
+        launcher = Launcher("launcher-1", "10.0.0.1", "t")
+        for _ in range(3):
+            answers.follow(key, launcher, 0.0)
+            await queue.get()
+            seen.append(answers.follow(key, launcher, 0.0))
+            queue.done(key)
+        for _ in range(6):
+            await asked.acquire()
+        assert seen == [told, further, None]
+        assert len(queue) == 0
+        answers.leave_all()
 
     asyncio.run(run())

@@ -6,6 +6,7 @@ Every method is a collective: all ranks call it at the same point. With one rank
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -19,6 +20,9 @@ T = TypeVar("T")
 
 NO_TIMEOUT = timedelta(days=30)
 """A rank may wait long while another writes or evaluates. Hangs are found by the launcher, which sees all ranks."""
+
+PART_SECONDS = 60.0
+"""How long a rank that is done waits for the others."""
 
 BUCKET_BYTES = 64 << 20
 """Gradients that travel in one message: large enough for the bandwidth, small beside the model."""
@@ -55,14 +59,27 @@ class World:
             return
         cuda = device.type == "cuda"
         self._device = device if cuda else torch.device("cpu")
+        self._store = self._store or self._meeting_place()
         dist.init_process_group(
             "nccl" if cuda else "gloo",
-            store=self._store or self._meeting_place(),
+            store=self._store,
             timeout=NO_TIMEOUT,
             rank=self.rank,
             world_size=self.size,
             device_id=device if cuda else None,
         )
+
+    def part(self) -> None:
+        """Return once every rank has come here, after the last collective: one whose process ends while another still
+        reads what it sent resets the connection, and the other one fails."""
+        if self.size == 1 or not dist.is_initialized() or self._store is None:
+            return
+        keys = [f"parting/{rank}" for rank in range(self.size)]
+        with suppress(
+            RuntimeError
+        ):  # rank 0, which holds the store, has seen all of them and is gone; or one never comes
+            self._store.set(keys[self.rank], "1")
+            self._store.wait(keys, timedelta(seconds=PART_SECONDS))
 
     def _meeting_place(self) -> Store:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

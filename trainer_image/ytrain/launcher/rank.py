@@ -25,7 +25,7 @@ from ytrain.launcher.failures import LOST_PEER
 from ytrain.methods.options import RunOptions
 from ytrain.training.stop import StopRequest, stop_on_signals
 from ytrain_api import JobFile
-from ytrain_api.errors import YTrainError
+from ytrain_api.errors import Preempted, YTrainError
 from ytrain_api.protocol import Facts
 
 AGENT_GONE = 1
@@ -80,7 +80,12 @@ def _train(task: RankTask, progress: ChannelProgress, stop: StopRequest) -> None
     torch.set_num_threads(task.threads)
     world = World.from_environment()
     world.listen()
-    run_job(task.job_file, task.options, progress, stop, world, lock_seconds=LOCK_SECONDS)
+    try:
+        run_job(task.job_file, task.options, progress, stop, world, lock_seconds=LOCK_SECONDS)
+    except Preempted:
+        world.part()
+        raise
+    world.part()
 
 
 def _told(error: BaseException) -> tuple[int, dict[str, Any]]:
