@@ -96,6 +96,15 @@ def test_a_corpus_shorter_than_one_step(ytrain: Commands, texts: Path, model_fol
     assert [line["epoch"] for line in read_lines(texts / "runs/tiny/metrics.jsonl")] == [1.0, 2.0]
 
 
+def test_a_stop_ends_tokenising_and_leaves_nothing(ytrain: Commands, texts: Path, model_folder: Path) -> None:
+    (texts / "texts/long.txt").write_text("so it goes on and on\n" * 600_000)
+    write_job(texts, model_folder, CPT)
+    running = ytrain.start(texts, "run", "tiny.yaml", "--cache", "cache")
+    running.until(lambda: any(path.stat().st_size for path in (texts / "cache").glob(".*.draft/tokens.arrow")))
+    running.send(signal.SIGTERM).wait().expect(143, "stopped by SIGTERM while tokenising; nothing was trained")
+    assert list((texts / "cache").iterdir()) == []
+
+
 def test_a_stopped_run_goes_on_with_the_same_steps(ytrain: Commands, texts: Path, model_folder: Path) -> None:
     write_job(texts, model_folder, {**CPT, "optimization": OPTIMIZATION, "checkpoint": {"everySteps": 1}})
     ytrain(texts, "run", "tiny.yaml", "--workdir", "whole").expect(0)

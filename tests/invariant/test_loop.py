@@ -93,6 +93,15 @@ def test_rows_do_not_matter(tmp_path: Path, changed: dict[str, Any]) -> None:
     assert curve(run(tmp_path, objective, **changed)) == pytest.approx(curve(run(tmp_path, objective)), rel=2e-5)
 
 
+@pytest.mark.parametrize("changed", [{"packing": False}, {"row_tokens": 1000}])
+def test_rows_do_not_matter_to_steps_of_full_rows(tmp_path: Path, changed: dict[str, Any]) -> None:
+    objective = Objective(weigh=weights.nlirg(), rescale=True)
+    steps: dict[str, Any] = {"batch_sequences": None, "batch_tokens": 64, "step_row_tokens": 32, "row_tokens": 32}
+    packed = run(tmp_path, objective, **steps)
+    assert len(packed) == 4 and curve(packed, "tokens")[0] > 32
+    assert curve(run(tmp_path, objective, **{**steps, **changed})) == pytest.approx(curve(packed), rel=2e-5)
+
+
 @pytest.mark.parametrize("changed", [{"packing": False}, {"row_tokens": 1000}, {"row_tokens": 32}])
 def test_rows_do_not_matter_to_which_tokens_are_chosen(tmp_path: Path, changed: dict[str, Any]) -> None:
     objective = Objective(weigh=weights.nlirg())

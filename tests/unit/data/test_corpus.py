@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ytrain.data import DataSource, PreparedData, TokenSettings, pace, prepare, reading, tokenising, workers
 from ytrain.data.overlong import Overlong
+from ytrain.data.records import Text
 from ytrain_api.errors import DataError
 
 pytestmark = pytest.mark.unit
@@ -65,15 +66,33 @@ def test_the_same_text_from_any_file(corpus: Corpus, make_tokenizer: MakeTokeniz
     assert learned(found, make_tokenizer(None)) == TEXT.removeprefix("Hi") + "<|endoftext|>"
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
 def test_a_long_text_in_pieces_loses_its_first_token_only(
-    corpus: Corpus, make_tokenizer: MakeTokenizer, monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus, make_tokenizer: MakeTokenizer, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(reading, "TEXT_BLOCK_CHARACTERS", 30)
+    monkeypatch.setattr(tokenising, "TEXT_BLOCK_CHARACTERS", 50)
     monkeypatch.setattr(tokenising, "_BATCH_CHARACTERS", 50)
-    found = corpus({"a.txt": TEXT.encode() * 5, "b.txt": TEXT.encode()})
+    content = TEXT * 5 if name == "a.txt" else json.dumps({"text": TEXT * 5})
+    found = corpus({name: content.encode(), "c.txt": TEXT.encode()})
     whole = TEXT.removeprefix("Hi") + TEXT * 4 + "<|endoftext|>" + TEXT.removeprefix("Hi") + "<|endoftext|>"
     assert learned(found, make_tokenizer(None)) == whole
     assert found.report.context_tokens == 2
+    assert (found.report.read, found.report.used, found.report.split) == (2, 2, 2)
+
+
+@given(text=st.text("ab \n", min_size=1), size=st.integers(1, 9), begins=st.booleans(), ends=st.booleans())
+def test_pieces_are_the_text(text: str, size: int, begins: bool, ends: bool) -> None:
+    pieces = list(Text(text, begins=begins, ends=ends).pieces(size))
+    assert "".join(piece.text for piece in pieces) == text
+    assert all(0 < len(piece.text) <= size for piece in pieces)
+    assert [piece.begins for piece in pieces] == [begins] + [False] * (len(pieces) - 1)
+    assert [piece.ends for piece in pieces] == [False] * (len(pieces) - 1) + [ends]
+
+
+def test_pieces_end_where_lines_or_words_do() -> None:
+    pieces = [piece.text for piece in Text("one two\nthree four five six").pieces(12)]
+    assert pieces == ["one two\n", "three four ", "five six"]
 
 
 WORDS = st.lists(st.sampled_from(["Hi", " there", " Hello", " thing"]), min_size=0, max_size=30).map("".join)

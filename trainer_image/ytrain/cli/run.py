@@ -72,8 +72,10 @@ def run(
         else:
             _run_alone(job_file, options, progress)
     except Preempted as preempted:
-        saved = f"{preempted}; the checkpoint is in {options.folder.checkpoints}. Run the same command to go on"
-        raise Preempted(saved) from None
+        saved = (
+            f"the checkpoint is in {options.folder.checkpoints}" if options.folder.begun() else "nothing was trained"
+        )
+        raise Preempted(f"{preempted}; {saved}. Run the same command to go on") from None
     finally:
         progress.close()
     print_summary(options.folder.path, console)

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -21,7 +20,7 @@ import xxhash
 from ytrain.data.accounting import DataReport
 from ytrain.data.dataset import SCHEMA, Sample
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised whenever the same inputs give other tokens or another file layout."""
 TOKENS = "tokens.arrow"
 SKIPPED = "skipped.jsonl"
@@ -86,14 +85,19 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 class EntryWriter:
-    """Writes an entry next to its place; `finish` moves it there, leaving the context without it discards it."""
+    """Writes an entry next to its place; `finish` moves it there, leaving the context without it discards it.
+
+    To be used by whoever holds the right to (`claimed`): what a process that was killed left behind is removed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.parent.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> "EntryWriter":
-        self._draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._folder.parent))
+        self._draft = self._folder.with_name(f".{self._folder.name}.draft")
+        shutil.rmtree(self._draft, ignore_errors=True)
+        self._draft.mkdir()
         self.log = (self._draft / SKIPPED).open("w", encoding="utf-8")
         return self
 

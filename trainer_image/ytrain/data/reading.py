@@ -22,7 +22,8 @@ from ytrain_api.errors import DataError
 TEXT_BLOCK_CHARACTERS = 1 << 20
 """A text file is handed on in pieces of about this size, cut at line ends."""
 _JSON_BLOCK_CHARACTERS = 1 << 20
-_PARQUET_ROWS = 256
+_PARQUET_ROWS = 16
+"""Rows that are in memory at a time; each may be a book."""
 _FIELD_CHARACTERS = 1 << 26
 """Longest field of a table: a quote that is never closed would otherwise swallow the rest of the file."""
 

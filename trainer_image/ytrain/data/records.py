@@ -3,7 +3,7 @@
 Who finds that a record cannot be trained on raises `Unusable`; the record is then counted, the run goes on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,18 @@ class Text:
     """False for a piece of a long text that goes on from the record before."""
     ends: bool = True
     """False for a piece of a long text that goes on in the next record: no end-of-sequence token follows it."""
+
+    def pieces(self, size: int) -> Iterator["Text"]:
+        """The text in pieces of at most `size` characters, cut behind a line, else behind a word, else anywhere."""
+        first = 0
+        while first < len(self.text):
+            end = first + size
+            if end < len(self.text):
+                cuts = (self.text.rfind(mark, first, end) + 1 for mark in ("\n", " "))
+                end = next((cut for cut in cuts if cut > first), end)
+            begins, ends = self.begins and first == 0, self.ends and end >= len(self.text)
+            yield Text(self.text[first:end], begins=begins, ends=ends)
+            first = end
 
 
 Record = Chat | Text

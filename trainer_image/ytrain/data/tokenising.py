@@ -17,7 +17,7 @@ from ytrain.data.dataset import Sample
 from ytrain.data.encoding import Encoder, Mask, Tokens
 from ytrain.data.formats import RecordKind, normalise
 from ytrain.data.overlong import Overlong, fit, split_context
-from ytrain.data.reading import RawRecord
+from ytrain.data.reading import TEXT_BLOCK_CHARACTERS, RawRecord
 from ytrain.data.records import Record, Rendered, Text, Unusable
 from ytrain.data.workers import Submit
 from ytrain_api.errors import SpecError
@@ -125,17 +125,22 @@ class Tokeniser:
         pending: list[_Pending] = []
         characters = 0
         for source, raw in records:
-            self._report.read += 1
+            self._report.read += not isinstance(raw.value, Text) or raw.value.begins
             try:
-                pending.append(_Pending(source, raw.line, self._prepared(raw)))
+                prepared = self._prepared(raw)
             except Unusable as fault:
                 self._report.bad += 1
                 self._report.skip(source, raw.line, fault.reason, fault.detail, self._log)
                 continue
-            characters += pending[-1].characters
-            if characters >= _BATCH_CHARACTERS:
-                yield pending
-                pending, characters = [], 0
+            parts: Iterable[Text | list[Rendered]] = [prepared]
+            if isinstance(prepared, Text) and self._settings.overlong == "split":
+                parts = prepared.pieces(TEXT_BLOCK_CHARACTERS)  # a book at once would take a hundred times its size
+            for record in parts:
+                pending.append(_Pending(source, raw.line, record))
+                characters += pending[-1].characters
+                if characters >= _BATCH_CHARACTERS:
+                    yield pending
+                    pending, characters = [], 0
         if pending:
             yield pending
 
@@ -216,6 +221,8 @@ class Tokeniser:
             report.overlong += 1
             report.skip(record.source, record.line, _overlong_reason(policy), f"{longest} tokens", self._log)
             return []
+        if isinstance(record.record, Text) and not record.record.begins:
+            return fitted  # counted with its beginning
         report.used += 1
         report.split_chats += len(sequences) > 1
         if longest > limit:

@@ -3,6 +3,7 @@
 It can be stopped at any point and called again with the same arguments: what is finished is not done twice.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from ytrain.training.run_folder import RunFolder
 from ytrain.training.schedule import learning_rate
 from ytrain.training.stop import StopRequest
 from ytrain_api import JobFile
-from ytrain_api.errors import DataError, SpecError
+from ytrain_api.errors import DataError, Preempted, SpecError
 from ytrain_api.job import Spec
 from ytrain_api.protocol import Facts
 
@@ -72,7 +73,7 @@ def train(
             sources,
             cache=options.cache,
             skipped=folder.skipped if world.leads else None,
-            tell=progress.activity,
+            tell=partial(_tell_tokenising, progress, stop),
         )
     _tell_inputs(inputs, progress)
     device = choose_device(options.device)
@@ -121,6 +122,12 @@ def train(
         "timing": watch.seconds,
         "digests": {"output": written["digest"], "data": position.data_digest, "config": config},
     }
+
+
+def _tell_tokenising(progress: Progress, stop: StopRequest, words: str) -> None:
+    progress.activity(f"tokenising, {words}")
+    if stop.signal is not None:
+        raise Preempted(f"stopped by {stop.signal.name} while tokenising")
 
 
 def _check_same_data(inputs: Inputs, world: World) -> None:
