@@ -35,10 +35,9 @@ def down(say: Say, folder: Path = state.FOLDER) -> None:
 
 def remove(known: State) -> None:
     """End the machines and remove what the kernel does not remove with them."""
-    for first in known.machines.values():
-        first.kill()
-    for process in known.components.values():
-        process.wait()
+    # Who waits for a component goes first: stopped, it would not reap it, and a machine does not end before that.
+    for process in (*known.components.values(), *known.machines.values()):
+        process.kill()
     link = Path("/sys/class/net", network.HOST_LINK)
     wait_for(f"the link {network.HOST_LINK} to go with its machine", lambda: not link.exists(), seconds=30, every=0.05)
     wait_for("the nodes' cgroups to be empty", cgroups_are_gone, seconds=30)

@@ -97,8 +97,9 @@ def api_server_silent() -> Iterator[None]:
     """The API server hears nothing, as on an overloaded or updated control plane."""
     known = state.load()
     assert known is not None
-    processes = descendants(known.components["kube-apiserver"].pid)
-    assert processes
+    waiting = known.components["kube-apiserver"].pid  # nsenter, which stops when what it waits for is stopped
+    processes = [*descendants(waiting), waiting]
+    assert len(processes) > 1
     for process in processes:
         os.kill(process, signal.SIGSTOP)
     try:
