@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 
 import pytest
 from jobs.job_on_cluster import FAST_LIFECYCLE, LIMIT, LONG, LONG_STEPS, Job
@@ -105,18 +106,22 @@ def test_the_chart_is_upgraded_while_it_trains(
 
 @pytest.mark.parametrize("moment", ["Pending", "Starting", "Running", "Saving"])
 def test_deleted_while(job: Job, moment: str) -> None:
-    job.apply(LONG)
+    selector = f"--field-selector=metadata.name={job.name}"
     watching = subprocess.Popen(
-        job.kubectl.command("get", "ytj", job.name, "--watch", "--output=jsonpath={.status.phase}{'\\n'}"),
+        job.kubectl.command("get", "ytj", selector, "--watch", "--output=jsonpath={.status.phase}{'\\n'}"),
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert watching.stdout is not None
+    limit = threading.Timer(LIMIT, watching.kill)
+    limit.start()
     try:
+        job.apply(LONG)
         if moment == "Saving":
             job.wait_for_step(1)
             job.patch({"suspend": True})
-        assert any(line.strip() == moment for line in watching.stdout)
+        assert any(line.strip() == moment for line in watching.stdout), job.told()
     finally:
+        limit.cancel()
         watching.kill()
         watching.communicate()
     job.delete()
