@@ -39,7 +39,7 @@ async def measure(finished: int, live: int, quiet: float) -> None:
         operator = Process(kubeconfig, namespace.name)
         try:
             await jobs.submit(live, "live")
-            await jobs.until_phase("Running", live)
+            await jobs.until_phase(operator, "Running", live)
             # The first list comes 30 seconds after the start; this is after that.
             await asyncio.sleep(40)
             machine, before, began = Machine(), operator.seconds(), time.monotonic()

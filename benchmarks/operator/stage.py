@@ -77,14 +77,22 @@ class Process:
         """Of processor time."""
         return seconds_of(self._process.pid)
 
+    def figures(self, metric: str) -> Counter[str]:
+        """A metric's values by their labels; nothing while the process is only starting."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics") as answer:
+                text = answer.read().decode()
+        except OSError:
+            return Counter()
+        lines = re.findall(rf"^{metric}\{{(.*)\}} (.*)", text, re.MULTILINE)
+        return Counter({labels: int(float(value)) for labels, value in lines})
+
     def calls(self) -> Counter[str]:
         """Requests to the API server so far, by verb and resource."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics") as answer:
-            text = answer.read().decode()
         found: Counter[str] = Counter()
-        for line in re.findall(r"^ytrain_operator_api_calls_total\{(.*)", text, re.MULTILINE):
-            labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
-            found[f"{labels['verb']} {labels['resource']}"] += int(float(line.split()[-1]))
+        for labels, count in self.figures("ytrain_operator_api_calls_total").items():
+            named = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+            found[f"{named['verb']} {named['resource']}"] += count
         return found
 
     def end(self) -> None:
@@ -166,16 +174,17 @@ class Jobs:
         await asyncio.gather(*map(one, range(count)))
 
     async def phases(self) -> Counter[str]:
+        """Jobs by phase, as the API server has them. Expensive for it: not to be asked again and again."""
         found: Counter[str] = Counter()
         async for items, _ in self.namespace.api.pages("YTrainJob", namespace=self.namespace.name):
             found.update(job.get("status", {}).get("phase", "none") for job in items)
         return found
 
     async def pods(self) -> int:
-        count = 0
-        async for items, _ in self.namespace.api.pages("Pod", namespace=self.namespace.name):
-            count += len(items)
-        return count
+        """How many pods there are, by a list of one that says how many are left."""
+        path = f"/api/v1/namespaces/{self.namespace.name}/pods"
+        page = await self.namespace.api._request("get", "Pod", path, limit=1)
+        return len(page["items"]) + page["metadata"].get("remainingItemCount", 0)
 
     async def until_pods(self, count: int) -> float:
         """Wait for that many pods; returns when they were there."""
@@ -183,11 +192,16 @@ class Jobs:
             await asyncio.sleep(POLL)
         return time.monotonic()
 
-    async def until_phase(self, phase: str, count: int) -> float:
-        """Wait until so many jobs are in a phase; returns when they were."""
-        while (await self.phases())[phase] != count:
+    async def until_phase(self, operator: Process, phase: str, count: int) -> float:
+        """Wait until so many jobs are in a phase; returns when they were.
+
+        The operator's own figures say so, after the API server took each status; a list confirms them.
+        """
+        while operator.figures("ytrain_jobs")[f'phase="{phase}"'] != count:
             await asyncio.sleep(POLL)
-        return time.monotonic()
+        reached = time.monotonic()
+        assert (await self.phases())[phase] == count
+        return reached
 
 
 @asynccontextmanager

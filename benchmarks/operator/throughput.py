@@ -21,14 +21,14 @@ async def measure(count: int) -> None:
         operator = Process(kubeconfig, namespace.name)
         try:
             await jobs.submit(1, "first")
-            await jobs.until_phase("Running", 1)
+            await jobs.until_phase(operator, "Running", 1)
             await asyncio.sleep(SETTLED)
             called = operator.calls()
             machine, before, began = Machine(), operator.seconds(), time.monotonic()
             submission = asyncio.create_task(jobs.submit(count))
             made = await jobs.until_pods(3 * (count + 1)) - began
             await submission
-            told = await jobs.until_phase("Running", count + 1) - began
+            told = await jobs.until_phase(operator, "Running", count + 1) - began
             used = operator.seconds() - before
             called = operator.calls() - called
             who = machine.lines()

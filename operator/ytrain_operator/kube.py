@@ -49,6 +49,8 @@ class ApiError(Exception):
     def passing(self) -> bool:
         """Whether trying again soon may help."""
         young = "error looking up service account" in str(self)  # in a namespace that was made just now
+        if "failed to create typed patch object" in str(self):  # a field that no pod has, from a template: 500
+            return False
         return self.status is None or self.status in (409, 429) or self.status >= 500 or young
 
 

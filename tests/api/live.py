@@ -5,6 +5,7 @@ Kubelets are simulated (kwok): pods run at once; how their containers end, a tes
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from kubernetes.aio import client, config
 from small_cluster import job_object
 
 from ytrain_api.protocol import LauncherStatus
-from ytrain_operator.kube import Api, ApiError
+from ytrain_operator.kube import CALLS, RESOURCES, Api, ApiError
 from ytrain_operator.main import Operator
 from ytrain_operator.settings import Settings
 from ytrain_operator.timestamps import to_text
@@ -27,14 +28,29 @@ CLAIMS = ("models", "data", "work")
 """Volumes that the tests' jobs name."""
 
 
-async def until(what: str, holds: Callable[[], Awaitable[Any]]) -> Any:
+async def until(what: str, holds: Callable[[], Awaitable[Any]], patience: float = PATIENCE) -> Any:
     """Wait until something holds, and return it."""
-    deadline = asyncio.get_running_loop().time() + PATIENCE
+    deadline = asyncio.get_running_loop().time() + patience
     while not (value := await holds()):
         if asyncio.get_running_loop().time() > deadline:
-            raise AssertionError(f"after {PATIENCE:.0f} s still not: {what}")
+            raise AssertionError(f"after {patience:.0f} s still not: {what}")
         await asyncio.sleep(0.05)
     return value
+
+
+def requests_made() -> Counter[tuple[str, str]]:
+    """Requests of this process's operators and tests so far, by verb as roles have it and resource."""
+    totals: Counter[tuple[str, str]] = Counter()
+    for sample in next(iter(CALLS.collect())).samples:
+        if sample.name.endswith("_total"):
+            verb = {"post": "create"}.get(sample.labels["verb"], sample.labels["verb"])
+            totals[verb, sample.labels["resource"]] += int(sample.value)
+    return totals
+
+
+def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    """One of a job's conditions; empty while it has none."""
+    return next((each for each in status.get("conditions", ()) if each["type"] == kind), {})
 
 
 class Namespace:
@@ -125,6 +141,28 @@ class Namespace:
             raise AssertionError(f"{error}: {json.dumps(status, indent=1)}") from None
         return status
 
+    async def all_looked_at(self, times: int = 2) -> None:
+        """Wait until operators with a short `resyncSeconds` have listed everything so often."""
+        before = requests_made()["get", "pods"]
+
+        async def listed() -> bool:
+            return requests_made()["get", "pods"] > before + times
+
+        await until("everything is looked at again", listed)
+
+    async def versions(self) -> dict[str, str]:
+        """Versions of everything in the namespace that an operator writes, events included."""
+        found = {}
+        for kind in RESOURCES:
+            async for items, _ in self.api.pages(kind, namespace=self.name):
+                found |= {f"{kind} {each['metadata']['name']}": each["metadata"]["resourceVersion"] for each in items}
+        return found
+
+    async def is_empty(self) -> bool:
+        """Whether nothing of any job is left; events go by themselves, and claims were made by the tests."""
+        left = {name for name in await self.versions() if not name.startswith(("Event ", "PersistentVolumeClaim "))}
+        return left <= {"ConfigMap kube-root-ca.crt"}
+
     async def all_run(self, count: int = 3) -> None:
         async def run() -> bool:
             return sum(pod.status.phase == "Running" for pod in (await self.pods()).values()) == count
@@ -193,6 +231,24 @@ class MortalApi(Api):
             if self.left == 0:
                 self.dead.set()
         return answer
+
+
+class DeletingApi(Api):
+    """An API whose job is deleted by its user right before one of the operator's writes."""
+
+    def __init__(self, namespace: Namespace, writes: int) -> None:
+        super().__init__(namespace.connection)
+        self.deleted = asyncio.Event()
+        self._namespace = namespace
+        self._left = writes
+
+    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
+        if verb != "get":
+            if self._left == 0:
+                await self._namespace.delete_job()
+                self.deleted.set()
+            self._left -= 1
+        return await super()._request(verb, kind, path, **params)
 
 
 InNamespace = Callable[[Callable[[Namespace], Awaitable[None]]], None]

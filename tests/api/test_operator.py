@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from live import InNamespace, MortalApi, Namespace, until
+from live import DeletingApi, InNamespace, MortalApi, Namespace, condition, until
 
 pytestmark = pytest.mark.api
 
@@ -18,10 +18,6 @@ async def trained(namespace: Namespace) -> None:
     await namespace.all_run()
     namespace.tell(step=10)
     await namespace.phase_is("Running")
-
-
-def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
-    return next(each for each in status["conditions"] if each["type"] == kind)
 
 
 def test_from_creation_to_the_end(in_namespace: InNamespace) -> None:
@@ -50,18 +46,19 @@ def test_deleting_the_job_deletes_everything_else(in_namespace: InNamespace) -> 
         async with namespace.operator():
             await trained(namespace)
             await namespace.delete_job()
+            await until("nothing is left", namespace.is_empty)
 
-            async def empty() -> bool:
-                core = namespace.core
-                maps = [each.metadata.name for each in (await core.list_namespaced_config_map(namespace.name)).items]
-                left = [
-                    *await namespace.pods(),
-                    *(name for name in maps if name != "kube-root-ca.crt"),
-                    *(each.metadata.name for each in (await core.list_namespaced_service(namespace.name)).items),
-                ]
-                return not left
+    in_namespace(test)
 
-            await until("nothing is left", empty)
+
+@pytest.mark.parametrize("writes", [0, 1, 3, 5, 8])
+def test_a_job_that_is_deleted_while_it_starts_leaves_nothing(in_namespace: InNamespace, writes: int) -> None:
+    async def test(namespace: Namespace) -> None:
+        api = DeletingApi(namespace, writes)
+        async with namespace.operator(api):
+            await namespace.create_job()
+            await api.deleted.wait()
+            await until("nothing is left", namespace.is_empty)
 
     in_namespace(test)
 
@@ -112,10 +109,14 @@ def test_a_finished_job_whose_pods_are_deleted_stays_finished(in_namespace: InNa
             assert set(await namespace.pods()) == PODS, "kept for their logs"
             for name in PODS:
                 await namespace.core.delete_namespaced_pod(name, namespace.name)
-            version = (await namespace.job())["metadata"]["resourceVersion"]
-            await asyncio.sleep(3)  # three times everything is looked at again
-            assert not await namespace.pods()
-            assert (await namespace.job())["metadata"]["resourceVersion"] == version
+
+            async def gone() -> bool:
+                return not await namespace.pods()
+
+            await until("its pods are gone", gone)
+            before = await namespace.versions()
+            await namespace.all_looked_at()
+            assert await namespace.versions() == before
 
     in_namespace(test)
 
@@ -190,7 +191,7 @@ def test_a_quota_is_told_and_waited_for(in_namespace: InNamespace) -> None:
 
             async def told() -> dict[str, Any] | None:
                 status = (await namespace.job()).get("status", {})
-                ready = condition(status, "Ready") if status.get("conditions") else {}
+                ready = condition(status, "Ready")
                 return ready if ready.get("reason") == "QuotaExceeded" else None
 
             ready = await until("the quota is told", told)
@@ -209,7 +210,7 @@ def test_pod_security_refuses_a_template_and_the_job_says_so(in_namespace: InNam
 
             async def told() -> dict[str, Any] | None:
                 status = (await namespace.job()).get("status", {})
-                stalled = condition(status, "Stalled") if status.get("conditions") else {}
+                stalled = condition(status, "Stalled")
                 return stalled if stalled.get("status") == "True" else None
 
             stalled = await until("the refusal is told", told)

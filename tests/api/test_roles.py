@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes.aio import client
-from live import InNamespace, Namespace, until
+from live import InNamespace, Namespace, requests_made, until
 
-from ytrain_operator.kube import CALLS, Api
+from ytrain_operator.kube import Api
 
 pytestmark = pytest.mark.api
 
@@ -30,19 +30,6 @@ def rules_between(file: str, begin: str, end: str) -> list[dict[str, Any]]:
 
 JOB_RULES = rules_between("_helpers.tpl", 'define "ytrain.jobRules" -}}', "{{- end }}")
 OWN_RULES = rules_between("roles.yaml", "rules:\n", "---")
-
-
-def counted() -> dict[tuple[str, str], float]:
-    """Requests so far, by verb as roles have it and resource."""
-    verbs = {"post": "create"}
-    totals: dict[tuple[str, str], float] = {}
-    for sample in next(iter(CALLS.collect())).samples:
-        if sample.name.endswith("_total"):
-            labels = sample.labels
-            verb = verbs.get(labels["verb"], labels["verb"])
-            key = (verb, labels["resource"])
-            totals[key] = totals.get(key, 0) + sample.value
-    return totals
 
 
 async def as_service_account(namespace: Namespace) -> Api:
@@ -73,7 +60,7 @@ def test_the_roles_are_enough_and_not_more(in_namespace: InNamespace) -> None:
     async def test(namespace: Namespace) -> None:
         api = await as_service_account(namespace)
         async with api.client:
-            before = counted()
+            before = requests_made()
             async with namespace.operator(api):
                 await namespace.create_job({"storage": {"claim": None, "size": "1Gi"}})
 
@@ -83,7 +70,7 @@ def test_the_roles_are_enough_and_not_more(in_namespace: InNamespace) -> None:
                 await until("all pods are made", made)
                 await namespace.change_job({"suspend": True})
                 await namespace.phase_is("Suspended")
-            used = {key for key, value in counted().items() if value > before.get(key, 0)}
+            used = {key for key, value in requests_made().items() if value > before[key]}
         # The tests' own requests count too; those are of the objects that they look at.
         allowed = {(verb, resource) for rule in JOB_RULES for resource in rule["resources"] for verb in rule["verbs"]}
         applied = {resource for verb, resource in used if verb == "patch" and "/" not in resource}

@@ -1,0 +1,99 @@
+"""What time alone does to a job: deadlines end it, its time to live removes its pods or itself."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from live import InNamespace, Namespace, condition, until
+
+from ytrain_operator.kube import ApiError
+
+pytestmark = pytest.mark.api
+
+MANY_DEVICES = {"workers": {"deviceResource": "nvidia.com/gpu", "devices": 16}}
+"""More than a simulated node has."""
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "says"),
+    [
+        ({"policy": {"activeDeadline": "1s"}}, "DeadlineExceeded", "policy.activeDeadline: 1s has passed"),
+        (
+            {"policy": {"pendingDeadline": "4s"}, **MANY_DEVICES},
+            "Unschedulable",
+            "policy.pendingDeadline: 4s has passed; bot-worker-0: 0/2 nodes are available",
+        ),
+    ],
+)
+def test_a_deadline_ends_the_job(in_namespace: InNamespace, spec: dict[str, Any], kind: str, says: str) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            await namespace.create_job(spec)
+            status = await namespace.phase_is("Failed")
+            assert status["failure"]["class"] == kind
+            assert status["failure"]["message"].startswith(says)
+            assert condition(status, "Failed")["reason"] == kind
+
+            async def nothing_runs() -> bool:
+                return all(pod.status.phase != "Running" for pod in (await namespace.pods()).values())
+
+            await until("no pod runs any more", nothing_runs)
+
+    in_namespace(test)
+
+
+def test_a_finished_jobs_pods_go_after_their_time_to_live(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            await namespace.create_job({"policy": {"keepPods": "all", "ttlAfterFinished": "2s"}})
+            await namespace.all_run()
+            await namespace.finish()
+            await namespace.phase_is("Succeeded")
+            assert len(await namespace.pods()) == 3
+
+            async def gone() -> bool:
+                return not await namespace.pods()
+
+            await until("its pods are gone", gone)
+        assert (await namespace.job())["status"]["phase"] == "Succeeded"
+
+    in_namespace(test)
+
+
+def test_a_finished_job_goes_after_its_time_to_live(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            await namespace.create_job({"policy": {"ttlAfterFinished": "1s", "ttlDeletes": "job"}})
+            await namespace.all_run()
+            await namespace.finish()
+
+            async def gone() -> bool:
+                try:
+                    await namespace.job()
+                except ApiError as error:
+                    assert error.status == 404
+                    return True
+                return False
+
+            await until("the job is gone", gone)
+            await until("nothing is left", namespace.is_empty)
+
+    in_namespace(test)
+
+
+def test_an_operator_that_was_away_finds_the_deadline_passed(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            await namespace.create_job({"policy": {"activeDeadline": "1s"}})
+            await namespace.phase_is("Pending")
+        since = asyncio.get_running_loop().time()
+
+        async def passed() -> bool:
+            return asyncio.get_running_loop().time() > since + 1
+
+        await until("the deadline passed with no operator", passed)
+        assert (await namespace.job())["status"]["phase"] != "Failed"
+        async with namespace.operator():
+            await namespace.phase_is("Failed")
+
+    in_namespace(test)
