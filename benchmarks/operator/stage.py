@@ -169,7 +169,7 @@ class Jobs:
                 body["metadata"] = {"name": body["metadata"]["name"], "namespace": where}
                 made = await api.create(body)
                 if status is not None:
-                    await api.apply_status(made, status)
+                    await api.replace_status(made, status)
 
         await asyncio.gather(*map(one, range(count)))
 

@@ -81,18 +81,35 @@ class Api:
         self.client = client
         self._dynamic = DynamicClient(client)
 
-    async def apply(self, manifest: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+    async def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Make an object as the manifest says, whether it exists or not."""
         metadata = manifest["metadata"]
-        path = _path(manifest["kind"], metadata["namespace"], metadata["name"])
-        return await self._apply(manifest["kind"], path, manifest, dry_run=dry_run)
+        return await self._request(
+            *("patch", manifest["kind"], _path(manifest["kind"], metadata["namespace"], metadata["name"])),
+            body=manifest,
+            content_type="application/apply-patch+yaml",
+            field_manager=FIELD_MANAGER,
+            force_conflicts="true",
+        )
 
-    async def apply_status(self, job: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
-        """Write a job's whole status, if it is still the same job."""
-        metadata = {key: job["metadata"][key] for key in ("name", "namespace", "uid")}
-        body = {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": metadata, "status": status}
+    async def replace_status(self, job: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a job's whole status, if it is still the same job.
+
+        Not by server-side apply: the API server sorts the managers that apply by time, and takes the next apply of an
+        unchanged file for a change when another one, of the status, came after the last.
+        """
+        metadata = job["metadata"]
+        body = [
+            {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+            {"op": "add", "path": "/status", "value": status},
+        ]
         path = _path("YTrainJob", metadata["namespace"], metadata["name"]) + "/status"
-        return await self._apply("YTrainJob/status", path, body)
+        return await self._request(
+            *("patch", "YTrainJob/status", path),
+            body=body,
+            content_type="application/json-patch+json",
+            field_manager=FIELD_MANAGER,
+        )
 
     async def delete(
         self, kind: str, namespace: str, name: str, uid: str, *, at_once: bool = False
@@ -135,18 +152,6 @@ class Api:
             following = page["metadata"].get("continue")
             if not following:
                 return
-
-    async def _apply(self, kind: str, path: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
-        return await self._request(
-            "patch",
-            kind,
-            path,
-            body=body,
-            content_type="application/apply-patch+yaml",
-            field_manager=FIELD_MANAGER,
-            force_conflicts="true",
-            **({"dry_run": "All"} if dry_run else {}),
-        )
 
     async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
         resource = RESOURCES[kind.partition("/")[0]][1] + kind.removeprefix(kind.partition("/")[0])

@@ -167,7 +167,7 @@ class Reconciler:
         if status == before:
             return False
         try:
-            self._cache.put_job(await self._api.apply_status(raw, status))
+            self._cache.put_job(await self._api.replace_status(raw, status))
         except ApiError as error:
             if error.status != 404:  # the job is gone; so will be everything of it
                 raise

@@ -95,6 +95,8 @@ def controller_manager(site: Site) -> Component:
         "--root-ca-file": site.pki / "ca.crt",
         "--cluster-signing-cert-file": site.pki / "ca.crt",
         "--cluster-signing-key-file": site.pki / "ca.key",
+        # 15 s by default: how long a claim stays unbound that was made right after its volume.
+        "--pvclaimbinder-sync-period": "1s",
         "--node-monitor-period": "2s",
         "--node-monitor-grace-period": "16s",
         "--kube-api-qps": "200",
