@@ -15,7 +15,7 @@ export UV_FIND_LINKS := $(if $(WHEELS),$(abspath $(WHEELS)),$(UV_FIND_LINKS))
 export HF_HUB_OFFLINE ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv quickstart check format generate test bench image lock clean
+.PHONY: help venv quickstart check format generate golden test bench image lock clean
 .PHONY: cluster-up cluster-down cluster-status cluster-load cluster-unplug cluster-plug cluster-build
 .DEFAULT_GOAL := help
 
@@ -114,6 +114,9 @@ builds-started: $(VENV)/ready
 
 cluster-build: $(VENV)/ready ## build its programs into ~/.cache/ytrain/cluster (up does it too)
 	@$(CLUSTER) build
+
+golden: $(VENV)/ready ## write anew what tests compare the chart with (tests/golden)
+	YTRAIN_WRITE_GOLDEN=1 $(BIN)/pytest -q tests/api/test_chart.py -k golden
 
 lock: $(VENV)/ready ## pin the newest versions that fit pyproject.toml
 	$(UV) pip compile --quiet --no-header --no-annotate requirements/build.in -o requirements/build.txt --upgrade

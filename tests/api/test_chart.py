@@ -1,5 +1,6 @@
 """The chart: what helm makes of it, that the operator understands its settings, that an API server takes it."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from small_cluster import SmallCluster
 from tests.cluster import programs
 
 from ytrain_operator.settings import Settings
@@ -14,10 +16,19 @@ from ytrain_operator.settings import Settings
 pytestmark = pytest.mark.api
 
 CHART = "helm/ytrain"
+OPERATOR = f"registry.internal:5000/ytrain/operator@sha256:{64 * '0'}"
+TRAINER = f"registry.internal:5000/ytrain/trainer@sha256:{64 * '1'}"
+AIR_GAPPED = (
+    f"image={OPERATOR}", f"jobs.image={TRAINER}", "imagePullSecrets={pull}", "jobs.imagePullSecrets={pull}",
+)  # fmt: skip
 ALL = (
     "namespaces={a,b}", "replicas=1", "crds.keep=false", "imagePullSecrets={pull}", "jobs.queue=gpus",
     "monitoring.serviceMonitor=true", "monitoring.prometheusRule=true", "monitoring.dashboard=true",
 )  # fmt: skip
+
+GOLDEN = Path("tests/golden/chart")
+"""What helm makes of the chart, but for the CRD, which is checked below; `make golden` writes it anew."""
+CASES: dict[str, tuple[str, ...]] = {"default": (), "everything": ALL, "air-gapped": AIR_GAPPED}
 
 Helm = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -40,6 +51,26 @@ def rendered(helm: Helm, *values: str) -> list[dict[str, Any]]:
     done = helm("template", "ytrain", CHART, "--namespace", "ytrain-system", "--kube-version", "1.34.2", *sets)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_files(helm: Helm, case: str) -> None:
+    documents = [each for each in rendered(helm, *CASES[case]) if each["kind"] != "CustomResourceDefinition"]
+    text = yaml.safe_dump_all(documents, sort_keys=False)
+    path = GOLDEN / f"{case}.yaml"
+    if "YTRAIN_WRITE_GOLDEN" in os.environ:
+        path.write_text(text)
+    assert text == path.read_text(), "if the change is meant: make golden"
+
+
+def test_every_image_can_be_pinned_by_digest(helm: Helm) -> None:
+    documents = rendered(helm, *AIR_GAPPED)
+    (deployment,) = of_kind(documents, "Deployment")
+    job = SmallCluster(settings=settings_in(documents))
+    pods = [deployment["spec"]["template"], *job.plan().pods]
+    containers = [each for pod in pods for each in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", ()))]
+    assert len(containers) == 4
+    assert {each["image"] for each in containers} == {OPERATOR, TRAINER}
 
 
 def of_kind(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

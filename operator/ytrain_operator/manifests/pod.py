@@ -107,14 +107,19 @@ def _pod_security(settings: Settings) -> dict[str, Any]:
 
 
 def _queued(observed: Observed, settings: Settings) -> dict[str, Any]:
-    """Kueue's marks: launcher and workers are admitted together, or none of them."""
+    """Kueue's marks: launcher and workers are admitted together, or none of them.
+
+    A job that goes on with another number of workers is another group: the size of one cannot change.
+    """
     queue = observed.job.spec.queue or settings.jobs.queue
     if queue is None:
         return {}
+    replicas = observed.job.spec.workers.replicas
     return {
         "labels": {
             "kueue.x-k8s.io/queue-name": queue,
-            "kueue.x-k8s.io/pod-group-name": f"{observed.name}-{observed.uid[:8]}",
+            # 48: with uid and number it is a label's 63 characters at most.
+            "kueue.x-k8s.io/pod-group-name": f"{observed.name[:48]}-{observed.uid[:8]}-{replicas}",
         },
-        "annotations": {"kueue.x-k8s.io/pod-group-total-count": str(observed.job.spec.workers.replicas + 1)},
+        "annotations": {"kueue.x-k8s.io/pod-group-total-count": str(replicas + 1)},
     }

@@ -157,6 +157,22 @@ def test_defaults_of_the_cluster() -> None:
     assert pod["spec"]["imagePullSecrets"] == [{"name": "pull"}]
 
 
+@pytest.mark.parametrize("replicas", [1, 3, 4096])
+def test_kueue_admits_all_pods_of_a_start_as_one_group(replicas: int) -> None:
+    cluster = SmallCluster({"queue": "gpus", "workers": {"replicas": replicas}})
+    cluster.job["metadata"]["name"] = 50 * "a"
+    pods = decide(cluster.observed(), cluster.settings, KEY).pods
+    marks = {
+        (*(pod["metadata"]["labels"][f"kueue.x-k8s.io/{label}"] for label in ("queue-name", "pod-group-name")),
+         pod["metadata"]["annotations"]["kueue.x-k8s.io/pod-group-total-count"])
+        for pod in pods
+    }  # fmt: skip
+    ((queue, group, total),) = marks
+    assert (queue, int(total)) == ("gpus", len(pods))
+    assert len(group) <= 63
+    assert group.endswith(f"-{replicas}"), "a group of another size has another name"
+
+
 def test_tokens_differ_by_job_and_by_key() -> None:
     assert token(KEY, "a") == token(KEY, "a")
     assert len({token(KEY, "a"), token(KEY, "b"), token(b"other", "a")}) == 3
