@@ -162,8 +162,14 @@ class Namespace:
                 }
         return found
 
-    async def is_empty(self) -> bool:
-        """Whether nothing of any job is left; events go by themselves."""
+    async def becomes_empty(self) -> None:
+        """Wait until nothing of any job is left; events go by themselves.
+
+        The garbage collector learns of a new CRD every 30 seconds: before, it misses that owners are gone.
+        """
+        await until("nothing is left", self._is_empty, patience=2 * PATIENCE)
+
+    async def _is_empty(self) -> bool:
         left = {name for name in await self.versions() if not name.startswith("Event ")}
         return left <= {"ConfigMap kube-root-ca.crt", "Secret ytrain-operator-key"}
 

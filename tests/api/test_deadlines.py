@@ -76,7 +76,7 @@ def test_a_finished_job_goes_after_its_time_to_live(in_namespace: InNamespace) -
                 return False
 
             await until("the job is gone", gone)
-            await until("nothing is left", namespace.is_empty)
+            await namespace.becomes_empty()
 
     in_namespace(test)
 

@@ -5,7 +5,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from live import DeletingApi, InNamespace, MortalApi, Namespace, condition, until
+from live import PATIENCE, DeletingApi, InNamespace, MortalApi, Namespace, condition, until
+
+from ytrain_operator.operator_key import operator_key
 
 pytestmark = pytest.mark.api
 
@@ -46,7 +48,7 @@ def test_deleting_the_job_deletes_everything_else(in_namespace: InNamespace) -> 
         async with namespace.operator():
             await trained(namespace)
             await namespace.delete_job()
-            await until("nothing is left", namespace.is_empty)
+            await namespace.becomes_empty()
 
     in_namespace(test)
 
@@ -54,11 +56,12 @@ def test_deleting_the_job_deletes_everything_else(in_namespace: InNamespace) -> 
 @pytest.mark.parametrize("writes", [0, 1, 3, 5, 8])
 def test_a_job_that_is_deleted_while_it_starts_leaves_nothing(in_namespace: InNamespace, writes: int) -> None:
     async def test(namespace: Namespace) -> None:
+        await operator_key(namespace.api, namespace.name)  # so that all writes are of the job
         api = DeletingApi(namespace, writes)
         async with namespace.operator(api):
             await namespace.create_job()
-            await api.deleted.wait()
-            await until("nothing is left", namespace.is_empty)
+            await asyncio.wait_for(api.deleted.wait(), PATIENCE)
+            await namespace.becomes_empty()
 
     in_namespace(test)
 
