@@ -1,7 +1,8 @@
 """What the operator takes of a core while nothing changes: `python benchmarks/operator/quiet.py [--finished 5000]`.
 
-Fills a namespace with finished jobs and jobs that train, then counts the operator's processor time while no job moves;
-and what it takes to list everything and look at every job again, which it does every `resyncSeconds`.
+Fills a namespace with finished jobs and jobs that train, then counts the operator's processor time while no job moves.
+If it made requests meanwhile, its round of every `resyncSeconds`, in which all is listed and applied again, fell into
+that time.
 """
 
 import argparse
@@ -42,15 +43,18 @@ async def measure(finished: int, live: int, quiet: float) -> None:
             await jobs.until_phase(operator, "Running", live)
             # The first list comes 30 seconds after the start; this is after that.
             await asyncio.sleep(40)
+            called = operator.calls()
             machine, before, began = Machine(), operator.seconds(), time.monotonic()
             await asyncio.sleep(quiet)
             idle = (operator.seconds() - before) / (time.monotonic() - began)
+            called = operator.calls() - called
             memory, who = operator.memory(), machine.lines()
         finally:
             operator.end()
     print(f"finished jobs, and jobs that train            {finished}, {live}")
     print(f"operator: resident memory                     {memory:.0f} MB")
     print(f"operator: share of a core while nothing moves {100 * idle:.1f} %   (over {quiet:.0f} s)")
+    print(f"operator: requests to the API server meanwhile {called.total()}")
     print(*who, sep="\n")
 
 

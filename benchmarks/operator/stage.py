@@ -35,7 +35,10 @@ from tests.cluster.api_tier import PODS_CIDR, api_cluster, free_ports  # noqa: E
 
 from ytrain_api.protocol import PORT  # noqa: E402
 
-POLL = 0.2
+POLL = 0.5
+NODES = 4
+"""Simulated nodes, of 1,000 pods each."""
+
 AT_ONCE = 20
 """Requests of the benchmark itself at the same time."""
 
@@ -207,7 +210,7 @@ class Jobs:
 @asynccontextmanager
 async def stage() -> AsyncIterator[tuple[Namespace, str]]:
     """A namespace with volumes in a cluster of our own, and its kubeconfig; launchers answer that they train."""
-    with api_cluster(say) as kubectl:
+    with api_cluster(say, nodes=NODES) as kubectl:
         kubeconfig = str(kubectl.kubeconfig)
         await install_crd(kubeconfig)
         connection = await connect(kubeconfig)
