@@ -27,13 +27,6 @@ SCHEMA = pa.schema(
 )
 
 
-FAULT_AROUND_BYTES = 64 << 10
-"""What Linux maps around a byte that is read, where it lies in the cache."""
-
-BYTES_PER_TOKEN = 5
-"""An id and a mask byte."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """A sequence of tokens and which of them are labels."""
@@ -48,8 +41,8 @@ class Sample:
     """1-based line, or row, of the record."""
 
 
-RESIDENT_BYTES = 64 << 20
-"""How much of a mapped file may stay in this process's memory once it was read; the system caches the rest."""
+RELEASED_AFTER = 16
+"""Samples after which the pages that were read are left to the system's cache: one may have mapped megabytes."""
 
 
 class _Part:
@@ -58,7 +51,7 @@ class _Part:
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._touched = 0
+        self._read = 0
         reader = pa.ipc.open_file(pa.py_buffer(self._map))
         self.names: list[str] = json.loads(reader.schema.metadata[b"files"])
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
@@ -75,7 +68,7 @@ class _Part:
         batch = int(np.searchsorted(self._firsts, index, side="right")) - 1
         ids, supervised, files, lines = self._batches[batch]
         row = index - int(self._firsts[batch])
-        self._release(int(self.lengths[index]) * BYTES_PER_TOKEN)
+        self._release()
         return Sample(
             input_ids=ids[row].values.to_numpy(),
             supervised=supervised[row].values.to_numpy().view(np.bool_),
@@ -83,12 +76,11 @@ class _Part:
             line=lines[row].as_py(),
         )
 
-    def _release(self, coming: int) -> None:
-        """Leave the pages that were read to the system's cache now and then; what still refers to them reads anew."""
-        self._touched += coming + 2 * FAULT_AROUND_BYTES  # of the ids and of the mask
-        if self._touched > RESIDENT_BYTES:
+    def _release(self) -> None:
+        """Keep this process's memory small, however much of the file it reads; what refers to a page reads it anew."""
+        self._read += 1
+        if self._read % RELEASED_AFTER == 0:
             self._map.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
 
 
 def _lengths(batch: pa.RecordBatch) -> npt.NDArray[np.int32]:
