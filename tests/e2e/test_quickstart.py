@@ -78,6 +78,6 @@ def test_the_pretraining_example_learns_its_domain_and_keeps_the_rest(claim: Pat
     for was, now in zip(before["retention"], after["retention"], strict=True):
         assert now["loss"] <= ALLOWED_RISE * was["loss"], (was, now)
     result = json.loads((tmp_path / "run/result.json").read_text())
-    assert result["packing"]["filled"] > 0.98
+    assert result["packing"]["filled"] > 0.95  # of 32 rows; one of the epoch is nearly empty
     data = result["data"]
     assert data["encodedTokens"] == data["supervisedTokens"] + data["contextTokens"]
