@@ -22,7 +22,7 @@ from ytrain_operator.main import Operator
 from ytrain_operator.settings import Settings
 from ytrain_operator.timestamps import to_text
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 CRD = Path(__file__).parents[2] / "crds/ytrainjobs.ytrain.io.yaml"
 CLAIMS = ("models", "data", "work")
 """Volumes that the tests' jobs name."""
