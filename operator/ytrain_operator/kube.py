@@ -132,6 +132,19 @@ class Api:
         """One object."""
         return await self._request("get", kind, _path(kind, namespace, name))
 
+    async def discovered(self, kind: str) -> bool:
+        """Whether discovery tells of a kind: a CRD that was made just now may be served a moment before."""
+        api, plural = RESOURCES[kind]
+        try:
+            response = await self._dynamic.request("get", f"/{api}", serialize=False, _request_timeout=SECONDS)
+            return any(resource["name"] == plural for resource in (await response.json())["resources"])
+        except ApiException as error:
+            if error.status == 404:
+                return False
+            raise ApiError(error.status, _words(error)) from None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise ApiError(None, f"get /{api}: the API server does not answer ({type(error).__name__})") from error
+
     async def create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """A new object; ApiError 409 if there is one."""
         kind = manifest["kind"]

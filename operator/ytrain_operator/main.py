@@ -27,6 +27,10 @@ from ytrain_operator.work_queue import WorkQueue
 log = logging.getLogger("ytrain.operator")
 
 
+DISCOVERY_SECONDS = 0.2
+"""Between two looks whether a new CRD is discovered yet."""
+
+
 class Operator:
     """One operator's parts, put together."""
 
@@ -48,6 +52,10 @@ class Operator:
         # Before anything is decided: a job whose pods are not known yet would seem to have none.
         for job in await refresh(api, cache, settings.namespaces):
             queue.add(job)
+        while not await api.discovered(
+            "YTrainJob"
+        ):  # kopf looks there once, and would never watch what it did not find
+            await asyncio.sleep(DISCOVERY_SECONDS)
         reconciler = Reconciler(api=api, cache=cache, queue=queue, settings=settings, key=key, ask=self._ask)
         watching = kopf.operator(
             registry=handlers(cache, queue, api.client.configuration),

@@ -21,7 +21,6 @@ FAST_LIFECYCLE = ("lifecycle.lostNodeSeconds=5", "lifecycle.forceDeleteSeconds=5
 SPEC: dict[str, Any] = {
     "model": {"source": "pvc://models/tiny", "precision": "float32"},
     "data": {"train": [{"source": "configmap://chats/train.jsonl"}]},
-    "sft": {"loss": {"kind": "nlirg"}},
     "optimization": {"learningRate": 1e-3, "epochs": 40, "batchSequences": 4, "schedule": "constant"},
     "checkpoint": {"everySteps": 20},
     "workers": {"replicas": 2, "deviceResource": "none"},
@@ -41,8 +40,12 @@ class Job:
     name: str
 
     def apply(self, spec: dict[str, Any] | None = None) -> None:
-        """Create or change it; `spec` is merged into SPEC."""
-        own = {"output": {"target": f"pvc://models/{self.name}"}, "storage": {"claim": f"{self.name}-run"}}
+        """Create or change it; `spec` is merged into SPEC, and is an sft job's unless it says otherwise."""
+        own: dict[str, Any] = {
+            "output": {"target": f"pvc://models/{self.name}"},
+            "storage": {"claim": f"{self.name}-run"},
+            **({} if spec and "cpt" in spec else {"sft": {"loss": {"kind": "nlirg"}}}),
+        }
         self.kubectl.apply(
             claim(f"{self.name}-run", "shared", "ReadWriteMany"),
             {

@@ -55,6 +55,24 @@ def test_two_nodes_train_and_leave_a_model(job: Job) -> None:
     assert after < 0.75 * before, (before, after)
 
 
+def test_texts_are_read_by_two_nodes(job: Job) -> None:
+    text = "The lazy dog sleeps while the quick brown fox jumps. " * 40
+    job.kubectl("create", "configmap", "texts", f"--from-literal=fox.txt={text}")
+    job.apply(
+        {
+            "cpt": {},
+            "data": {"train": [{"source": "configmap://texts/fox.txt"}], "maxTokens": 128},
+            "optimization": {"epochs": 4},
+        }
+    )
+    job.wait_for_phase("Succeeded")
+    status = job.status
+    assert (status["method"], status["data"]["read"], status["data"]["skipped"]) == ("cpt", 1, 0)
+    assert status["data"]["supervisedTokens"] == len(text) + 1, "a byte is a token, and the end is one"
+    assert status["progress"]["step"] == status["progress"]["totalSteps"] > 1
+    assert status["output"]["digest"]
+
+
 def test_applied_again_nothing_changes(job: Job) -> None:
     job.apply({"suspend": True})
     job.wait_for_phase("Suspended")
