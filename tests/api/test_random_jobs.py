@@ -105,6 +105,6 @@ def test_both_say_the_same_of_300_jobs_and_the_operator_handles_the_good_ones(in
                     assert condition(job["status"], "Stalled")["reason"] != "UnknownSpec", job
             assert not operator.done()
         assert bugs() == before
-        assert min(len(applicant.accepted), applicant.refused) >= 50, "the jobs are neither all good nor all bad"
+        assert min(len(applicant.accepted), applicant.refused) >= 10, "the jobs are neither all good nor all bad"
 
     in_namespace(test)

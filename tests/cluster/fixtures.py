@@ -77,4 +77,5 @@ def new_namespace(kubectl: Kubectl, pod_security: str = "restricted") -> Iterato
         wait_for(f"the service account of {name}", lambda: "default" in within("get", "serviceaccounts"))
         yield within
     finally:
-        kubectl("delete", "namespace", name, "--wait=false")
+        if kubectl.kubeconfig.is_file():  # else the cluster was taken down, and the namespace with it
+            kubectl("delete", "namespace", name, "--wait=false")

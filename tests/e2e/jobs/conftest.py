@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jobs.job_on_cluster import FAST_LIFECYCLE, LIMIT, Job
+from jobs.job_on_cluster import FAST_LIFECYCLE, LIMIT, Job, shell
 from tests.cluster import product, state, two_nodes
 from tests.cluster.fixtures import new_namespace
 from tests.cluster.kubectl import Kubectl
@@ -36,16 +36,14 @@ def team(
     operator: Kubectl, cluster: Kubectl, images: dict[str, str], model_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Kubectl]:  # fmt: skip
-    """A team's namespace, with the pod `shell` that sees the models."""
+    """A team's namespace, with the small model on the claim `models`."""
     folder = tmp_path_factory.mktemp("chats")
     write_chats(folder / "train.jsonl", 20)
     with new_namespace(cluster) as within:
         within("create", "configmap", "chats", f"--from-file={folder / 'train.jsonl'}")
-        within.apply(
-            claim("models", "shared", "ReadWriteMany"), product.shell_pod("shell", images["trainer"], "models")
-        )
-        within("wait", "--for=condition=Ready", "pod/shell", f"--timeout={LIMIT:.0f}s", seconds=LIMIT)
-        product.copy_in(within, "shell", model_folder.parent, ["tiny"], "/claims/models")
+        within.apply(claim("models", "shared", "ReadWriteMany"))
+        with shell(within, images["trainer"], "models") as pod:
+            product.copy_in(within, pod, model_folder.parent, ["tiny"], "/claims/models")
         yield within
 
 

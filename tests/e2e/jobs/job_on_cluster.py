@@ -1,10 +1,12 @@
 """A YTrainJob on real nodes: applying it, waiting for it, looking at everything that it owns."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tests.cluster import product
 from tests.cluster.failures import ClusterError
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
@@ -30,6 +32,18 @@ SPEC: dict[str, Any] = {
 LONG = {"optimization": {"epochs": 400}, "checkpoint": {"everySteps": 200}}
 LONG_STEPS = 2000
 """For those who do something to a job while it trains."""
+
+
+@contextmanager
+def shell(kubectl: Kubectl, image: str, *claims: str) -> Iterator[str]:
+    """The name of a pod that runs commands, with the claims at /claims."""
+    name = "shell"
+    kubectl.apply(product.shell_pod(name, image, *claims))
+    try:
+        kubectl("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={LIMIT:.0f}s", seconds=LIMIT)
+        yield name
+    finally:
+        kubectl("delete", "pod", name, seconds=LIMIT)
 
 
 @dataclass(frozen=True)
