@@ -87,7 +87,7 @@ class Agent:
                 process.send(signal.SIGKILL)
             os._exit(128 + number)
         self._stop = number
-        self._signal(signal.SIGTERM)
+        self._signal_once()  # the launcher may have ordered it already: a second signal ends ranks without saving
         self._changed.set()
 
     async def run(self) -> int:
