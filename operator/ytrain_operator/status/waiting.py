@@ -25,7 +25,8 @@ class Wait:
 
 def waiting(observed: Observed) -> Wait | None:
     """None once every pod runs, or has run. What needs a person is told before what passes by itself."""
-    waits = [_wait(observed, pod) for pod in observed.own if pod.phase == "Pending"]
+    pods = sorted(observed.own, key=lambda pod: (pod.role, pod.index))  # the same one is told at every look
+    waits = [_wait(observed, pod) for pod in pods if pod.phase == "Pending"]
     if not waits:
         return None
     wait = min(waits, key=lambda wait: wait.reason in ("PodsStarting", "Queued"))

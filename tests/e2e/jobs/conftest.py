@@ -9,6 +9,7 @@ from jobs.job_on_cluster import FAST_LIFECYCLE, LIMIT, Job, shell
 from tests.cluster import product, state, two_nodes
 from tests.cluster.fixtures import new_namespace
 from tests.cluster.kubectl import Kubectl
+from tests.cluster.waiting import wait_for
 from tests.cluster.workloads import claim
 from tests.conftest import write_chats
 
@@ -47,9 +48,17 @@ def team(
         yield within
 
 
+def _usable(cluster: Kubectl) -> bool:
+    """Whether pods may go to either node: what a test did to one may show for some seconds more."""
+    nodes = cluster.get("nodes")["items"]
+    ready = [each["status"] for node in nodes for each in node["status"]["conditions"] if each["type"] == "Ready"]
+    return ready == ["True", "True"] and not any(node["spec"].get("taints") for node in nodes)
+
+
 @pytest.fixture
-def job(team: Kubectl, request: pytest.FixtureRequest) -> Iterator[Job]:
+def job(team: Kubectl, cluster: Kubectl, request: pytest.FixtureRequest) -> Iterator[Job]:
     """A job of the test's own name, not applied yet."""
+    wait_for("two nodes without taints", lambda: _usable(cluster), seconds=LIMIT)
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
     made = Job(team, words[:40].strip("-"))
     yield made

@@ -138,7 +138,12 @@ class Job:
 
     def told(self) -> str:
         """All that tells how it is with the job."""
-        said = [self.kubectl("describe", "ytj", self.name), self.kubectl("get", "pods", "--output=wide")]
+        said = [
+            self.kubectl("describe", "ytj", self.name),
+            self.kubectl("get", "pods", "--output=wide"),
+            self.kubectl("get", "events", "--sort-by=.metadata.creationTimestamp"),
+            self.kubectl("describe", "nodes"),
+        ]
         for role in ("launcher", "worker-0", "worker-1"):
             try:
                 said.append(self.kubectl("logs", f"{self.name}-{role}", "--tail=40"))

@@ -44,7 +44,7 @@ def test_two_nodes_train_and_leave_a_model(job: Job, images: dict[str, str]) -> 
     job.apply()
     job.wait_for_step(1)
     nodes = {job.pod(f"worker-{index}")["spec"]["nodeName"] for index in (0, 1)}
-    assert nodes == {"node-a", "node-b"}
+    assert nodes == {"node-a", "node-b"}, job.told()
     job.wait_for_phase("Succeeded")
     status = job.status
     assert status["progress"]["summary"] == "100% (200/200)"
