@@ -16,7 +16,7 @@ from ytrain_api.errors import SpecError
 pytestmark = pytest.mark.unit
 
 MISDEEDS = """
-import ctypes, math, os, sys, time
+import ctypes, math, numpy, os, sys, time
 
 class Unprintable(Exception):
     def __str__(self):
@@ -48,7 +48,7 @@ CASES = [
     ("1", 1.0),
     ("-0.25", -0.25),
     ("True", 1.0),
-    ("__import__('numpy').float32(0.5)", 0.5),
+    ("numpy.float32(0.5)", 0.5),
     ("noise()", 0.5),
     ("sys.stdin.read() == ''", 1.0),
     ("None", "reward.py:score returned None, and not a number"),
@@ -64,18 +64,25 @@ CASES = [
     ("os.abort()", "reward.py:score ended its process (killed by SIGABRT)"),
     ("ctypes.string_at(0)", "reward.py:score ended its process (killed by SIGSEGV)"),
     ("write_into_the_channel()", "reward.py:score ended its process (killed by SIGKILL)"),
-    ("time.sleep(60)", "reward.py:score took longer than 1 s and was stopped"),
-    ("__import__('re').match('(a+)+b', 'a' * 40)", "reward.py:score took longer than 1 s and was stopped"),
+    ("time.sleep(60)", "reward.py:score took longer than 3 s and was stopped"),
+    ("__import__('re').match('(a+)+b', 'a' * 40)", "reward.py:score took longer than 3 s and was stopped"),
 ]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_each_misdeed_costs_its_own_sample(tmp_path: Path, processes: int) -> None:
-    with opened_python(MISDEEDS, tmp_path, timeout="1s", processes=processes) as service:
+    with opened_python(MISDEEDS, tmp_path, timeout="3s", processes=processes) as service:
         results = service.score([sample(answer) for answer, _ in CASES])
         assert service.score([]) == []
     told = [result.reason if isinstance(result, Failure) else result for result in results]
     assert told == [expected for _, expected in CASES]
+
+
+def test_a_second_answer_is_nobody_elses_reward(tmp_path: Path) -> None:
+    with opened_python("import os\ndef score(answer, **_):\n    return eval(answer)", tmp_path) as service:
+        assert service.score([sample("os.fork() * 0 + 1")]) == [1.0]
+        (result,) = service.score([sample("2")])
+        assert result == 2.0 or isinstance(result, Failure)
 
 
 def test_a_failure_shows_the_value_the_message_and_the_last_output(tmp_path: Path) -> None:

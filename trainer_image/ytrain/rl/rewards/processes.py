@@ -56,6 +56,7 @@ class _Worker:
 
     def __init__(self, file: Path, function: str, seconds: float) -> None:
         self.tail = _Tail()
+        self._asked = 0
         self._output: asyncio.ReadTransport | None = None
         self._socket, theirs = socket.socketpair()
         with theirs:
@@ -91,7 +92,11 @@ class _Worker:
             await self._writer.drain()
         except OSError as error:
             raise _Ended from error
-        return await self._answer()
+        answer = await self._answer()
+        if answer.get("number") != self._asked:  # user code that forked has answered an earlier request twice
+            raise _Ended
+        self._asked += 1
+        return answer
 
     async def _answer(self) -> dict[str, Any]:
         try:
