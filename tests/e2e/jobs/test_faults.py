@@ -117,7 +117,11 @@ def descendants(pid: int) -> list[int]:
 
 WAITS = {
     "image": ({"image": "example.invalid/nothing:1"}, "ImagePull", "spec.image"),
-    "node": ({"workers": {"template": {"spec": {"nodeSelector": {"disk": "none"}}}}}, "Unschedulable", "node affinity/selector"),
+    "node": (
+        {"workers": {"template": {"spec": {"nodeSelector": {"disk": "none"}}}}},
+        "Unschedulable",
+        "node affinity/selector",
+    ),
     "device": ({"workers": {"deviceResource": "nvidia.com/gpu"}}, "Unschedulable", "nvidia.com/gpu"),
     "volume": ({"data": {"train": [{"source": "pvc://nowhere/train.jsonl"}]}}, "Volume", "nowhere"),
     "secret": ({"secrets": ["nowhere"]}, "ContainerConfig", "nowhere"),
