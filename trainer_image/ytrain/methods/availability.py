@@ -1,6 +1,7 @@
 """Refuses by name what the contract knows and this version cannot do yet: nothing is ignored in silence."""
 
 from ytrain.engine.deepspeed_config import findings as deepspeed_findings
+from ytrain.methods import rl
 from ytrain.methods.chosen import TRAINING
 from ytrain_api import YTrainJob
 from ytrain_api.errors import SpecError
@@ -16,7 +17,9 @@ def check_available(job: YTrainJob) -> None:
         findings.append("spec.suspend: true: the job is not to run; set it to false")
     if spec.method not in TRAINING:
         findings.append(f"spec.{spec.method}: not available in this version; available: {', '.join(TRAINING)}")
-    if spec.deepspeed is not None:
+    if spec.rl is not None:
+        findings += rl.findings(spec)
+    elif spec.deepspeed is not None:
         findings += deepspeed_findings(spec.deepspeed)
     target = spec.output.target
     if target is not None and target.startswith("s3://"):
