@@ -194,7 +194,7 @@ def _shape(tree: _Tree, figures: RewardFigures | None) -> str:
         ]
     stands_for = sum(leaf.mass for leaf in leaves)
     if abs(stands_for - len(leaves)) > 1e-6:
-        words.append(f"Since pruning they stand for {stands_for:.4g}.")
+        words.append(f"With those that pruning merged into them they are {stands_for:.4g}.")
     if failed := sum(leaf.reward is None for leaf in leaves):
         words.append(f"{failed} without a reward.")
     if figures and figures.forwarded_per_leaf is not None and figures.forwarded_per_leaf_alone is not None:

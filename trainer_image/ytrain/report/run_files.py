@@ -29,7 +29,6 @@ class RewardFigures(_FileModel):
     truncated_share: float | None = None
     forwarded_per_leaf: float | None = None
     forwarded_per_leaf_alone: float | None = None
-    pruned_share: float | None = None
     entropy: float | None = None
     clip_fraction: float | None = None
     log_prob_gap: float | None = None
