@@ -4,8 +4,8 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-
 from tests.unit.report.conftest import leaf, metrics_line, node, rl_figures, sample_file
+
 from ytrain.report import write_report
 
 pytestmark = pytest.mark.unit
@@ -150,8 +150,9 @@ def test_a_run_with_rewards_shows_its_figures_and_samples(rewarded) -> None:
     page = page_of(rewarded)
     for words in (
         "The reward of the training prompts rose from 0.550 to 1.550", "Prompts with mixed rewards", "Entropy",
-        "KL to the start", "Clipped tokens", "Tokens forwarded per answer", "one deviation to either side", "Gradient norm",
-        "Samples", "When is it?", "train.jsonl:3", "3 answers from 2 beginnings and 1 fork", "× 3", "mean of 2",
+        "KL to the start", "Clipped tokens", "Tokens forwarded per answer", "one deviation to either side",
+        "Gradient norm", "Samples", "When is it?", "train.jsonl:3", "3 answers from 2 beginnings and 1 fork",
+        "\N{MULTIPLICATION SIGN} 3", "mean of 2",
     ):  # fmt: skip
         assert words in page.text, words
     for words in ("Token weights", "nats per supervised token", "weighted loss"):

@@ -1,8 +1,8 @@
 """How the reward moved between a run's ends, and the words for it."""
 
 import pytest
-
 from tests.unit.report.conftest import metrics_line, rl_figures
+
 from ytrain.report.outcome import judge
 from ytrain.report.reward import RewardChange, reward_change
 from ytrain.report.run_files import Evaluation, StepMetrics

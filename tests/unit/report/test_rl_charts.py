@@ -1,8 +1,8 @@
 """The charts of a run with rewards."""
 
 import pytest
-
 from tests.unit.report.conftest import metrics_line, rl_figures
+
 from ytrain.report.charts import Series
 from ytrain.report.rl_charts import rl_charts
 from ytrain.report.run_files import StepMetrics

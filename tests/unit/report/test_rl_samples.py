@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.unit.report.conftest import leaf, metrics_line, node, rl_figures, sample_file
+
 from ytrain.report.record import read_run
 from ytrain.report.rl_samples import PROMPT_ENDS, SHOWN_ANSWERS, TEXT_ENDS, ShownTree, shown_trees, spread, visible
 from ytrain.rl.credit import Group

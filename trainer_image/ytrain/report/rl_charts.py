@@ -98,8 +98,9 @@ def rl_charts(metrics: Sequence[StepMetrics]) -> list[Chart | None]:
 
 
 def _if_any(title: str, unit: str, series: Sequence[Series], note: str = "") -> Chart | None:
-    """A chart from 0 of the series that are not 0 throughout."""
-    return line_chart(title, unit, [one for one in series if any(y for _, y in one.points)], from_zero=True, note=note)
+    """A chart from 0; None where every figure is 0 throughout."""
+    measured = any(y for one in series for _, y in one.points)
+    return line_chart(title, unit, series, from_zero=True, note=note) if measured else None
 
 
 def _share(part: int | None, whole: int | None) -> float | None:
