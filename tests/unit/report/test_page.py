@@ -173,13 +173,13 @@ def test_what_became_of_an_answer_is_said_beside_it(run_folder) -> None:
 
 
 def test_hostile_answers_are_shown_as_text(run_folder) -> None:
-    nodes = [node(-1, HOSTILE), node(0, HOSTILE), node(0, HOSTILE)]
+    nodes = [node(-1, HOSTILE + 900 * "." + HOSTILE), node(0, HOSTILE), node(0, HOSTILE)]
     leaves = [leaf(1, 1.0), leaf(2, None, failure=HOSTILE)]
     tree = sample_file(1, place=HOSTILE, prompt=HOSTILE, nodes=nodes, leaves=leaves)
     page = page_of(run_folder(samples=[tree]))
     assert page.count("script") == page.count("img") == 0
-    assert page.text.count("onerror=alert(2)") == 6
-    assert page.text.count(HOSTILE) == 4
+    assert page.text.count("onerror=alert(2)") == 7
+    assert page.text.count(HOSTILE) == 5
 
 
 def test_many_long_answers_stay_a_small_page(run_folder) -> None:

@@ -114,7 +114,7 @@ def _read_lines(path: Path, model: type[Model], problems: list[str]) -> list[Mod
 
 def _read_samples(folder: Path, problems: list[str]) -> tuple[SampledAnswers, ...]:
     read = [_read_json(path, SampledAnswers, problems) for path in sorted(folder.glob("step-*.json"))]
-    return tuple(sorted((one for one in read if one), key=lambda one: one.step))
+    return tuple(one for one in read if one)
 
 
 def _read_json(path: Path, model: type[Model], problems: list[str]) -> Model | None:
