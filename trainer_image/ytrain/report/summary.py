@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ytrain.report.outcome import Change, Outcome, judge
 from ytrain.report.record import RunRecord, RunState, read_run
+from ytrain.report.reward import RewardChange, reward_change
 from ytrain.report.standing import standing
 
 STYLES = {
@@ -25,12 +26,14 @@ STYLES = {
 def print_summary(run_dir: Path, console: Console) -> None:
     """Print the outcome of the run in `run_dir`, finished or not. Raises FileNotFoundError without such a folder."""
     record = read_run(run_dir)
-    outcome = judge(record.evaluation)
+    reward = reward_change(record.metrics)
+    outcome = judge(record.evaluation, reward)
     console.print()
     for sentence in _state_words(record):
         console.print(sentence, markup=False, highlight=False)
+    if outcome.step is not None or reward:
+        console.print(_changes(outcome, reward))
     if outcome.step is not None:
-        console.print(_changes(outcome))
         console.print(outcome.gained, markup=False, highlight=False)
         console.print(outcome.kept, markup=False, highlight=False)
     if record.skipped.total:
@@ -48,7 +51,7 @@ def _state_words(record: RunRecord) -> list[str]:
     return [f"{record.name}: {problem.headline}.", problem.explanation]
 
 
-def _changes(outcome: Outcome) -> Table:
+def _changes(outcome: Outcome, reward: RewardChange | None) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
     for column in ("before", "after", "change"):
@@ -61,6 +64,9 @@ def _changes(outcome: Outcome) -> Table:
     for text in texts:
         numbers = (f"{text.before:.3f}", f"{text.after:.3f}", f"{text.percent:+.1f} %")
         table.add_row(f"loss: {escape(text.name)}", *numbers, _verdict(text.change))
+    if reward:
+        numbers = (f"{reward.first:.3f}", f"{reward.last:.3f}", f"{reward.last - reward.first:+.3f}")
+        table.add_row(f"reward, mean of the {reward.ends}", *numbers, "")
     if outcome.kl_to_start is not None:
         table.add_row("KL to the start, nats per token", "0", f"{outcome.kl_to_start:.3f}", "", "")
     return table
