@@ -1,4 +1,4 @@
-"""Reinforcement learning from job file to output: it learns what is rewarded, resumes exactly, and says what is wrong."""
+"""Reinforcement learning from job file to output: it learns what is rewarded, resumes exactly, tells what is wrong."""
 
 import json
 import signal
@@ -51,7 +51,7 @@ def course(run: Path) -> list[dict[str, Any]]:
 def test_a_run_leaves_figures_samples_and_a_model(ytrain: Commands, place: Path, model_folder: Path) -> None:
     task = {"name": "same", "source": "file://./chats.jsonl", "samples": 4, "maxNewTokens": 4}
     write_job(place, model_folder, {**JOB, "evaluation.tasks": [task]})
-    ytrain(place, "check", "tiny.yaml").expect(0, "16 samples")
+    ytrain(place, "check", "tiny.yaml").expect(0, "16 prompts", "4 prompts a step, up to 28 answers", "reward ")
     ytrain(place, "run", "tiny.yaml").expect(0, "done, 8 steps")
     run = place / "runs/tiny"
     for line in course(run):
@@ -98,9 +98,7 @@ def _has_steps(run: Path, steps: int) -> bool:
 
 
 @pytest.mark.parametrize("advantage", ["tree", "reinforcePlusPlus"])
-def test_two_ranks_learn_what_one_learns(
-    ytrain: Commands, place: Path, model_folder: Path, advantage: str
-) -> None:
+def test_two_ranks_learn_what_one_learns(ytrain: Commands, place: Path, model_folder: Path, advantage: str) -> None:
     objective = {"advantage": advantage, "gate": "entropy"}
     write_job(place, model_folder, JOB | {"rl": RL | {"objective": objective}, "optimization.maxSteps": 3})
     for processes in (1, 2):

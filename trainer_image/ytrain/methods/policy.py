@@ -1,6 +1,6 @@
 """Opens what reinforcement learning needs beside a model: prompts, reward, and what samples answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,7 +16,7 @@ from ytrain.report.live import Progress
 from ytrain.rl.credit import Group
 from ytrain.rl.learner import PolicyLearner
 from ytrain.rl.prompts import Prompt, Prompts
-from ytrain.rl.rewards import open_rewards
+from ytrain.rl.rewards import Failure, Sample, open_rewards
 from ytrain.rl.sampler import TransformersRollout
 from ytrain.rl.samples import write_samples
 from ytrain.training.plan import Step
@@ -43,7 +43,6 @@ def policy_learner(
     stop_ids = stop_tokens(inputs)
     _check(spec, inputs, models, stop_ids)
     steps = plan(spec, inputs.train.dataset)
-    files = [(entry.format, inputs.sources.files(entry.source, SUFFIXES).files) for entry in spec.data.train]
     shown_every = max(1, steps.total_steps // SHOWN_STEPS)
     tokenizer = inputs.tokenizer
 
@@ -60,7 +59,7 @@ def policy_learner(
             engine=moves,
             world=world,
             plan=steps,
-            prompts=Prompts(inputs.train.dataset, files, system_prompt=spec.data.system_prompt),
+            prompts=_prompts(spec, inputs),
             rollout=TransformersRollout(models.current, rl.rollout, rl.tree, stop_ids),
             rewards=rewards,
             settings=_settled(rl),
@@ -74,6 +73,28 @@ def policy_learner(
             note=progress.note if world.leads else lambda _: None,
             keep=keep,
         )
+
+
+def own_answers_scored(spec: Spec, inputs: Inputs, indices: Sequence[int]) -> list[float | Failure]:
+    """What the reward gives for the answers that the records themselves have.
+
+    Raises:
+        SpecError: the reward cannot be opened.
+    """
+    assert spec.rl is not None
+    prompts, samples = _prompts(spec, inputs), []
+    for index in indices:
+        prompt, sample = prompts[index], inputs.train.dataset[index]
+        answer = sample.input_ids[sample.supervised]
+        text = str(inputs.tokenizer.decode(answer.tolist(), skip_special_tokens=True))
+        samples.append(Sample(prompt.text, text, prompt.record, len(answer)))
+    with open_rewards(spec.rl.reward, inputs.sources, processes=1) as rewards:
+        return rewards.score(samples)
+
+
+def _prompts(spec: Spec, inputs: Inputs) -> Prompts:
+    files = [(entry.format, inputs.sources.files(entry.source, SUFFIXES).files) for entry in spec.data.train]
+    return Prompts(inputs.train.dataset, files, system_prompt=spec.data.system_prompt)
 
 
 def _settled(rl: Rl) -> Objective:

@@ -17,6 +17,12 @@ def method(rl: Rl) -> Method:
     )
 
 
+def answers_per_step(rl: Rl) -> int:
+    """Answers that a step samples, before pruning, where every answer has tokens enough to fork."""
+    forked = rl.tree.rounds * rl.tree.forks * rl.tree.branches if rl.tree else 0
+    return rl.rollout.prompts_per_step * (rl.rollout.chains + forked)
+
+
 def findings(spec: Spec) -> list[str]:
     """What a job of this method may not ask for."""
     assert spec.rl is not None

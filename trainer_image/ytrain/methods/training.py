@@ -78,7 +78,7 @@ def train(
             skipped=folder.skipped if world.leads else None,
             tell=partial(_tell_tokenising, progress, stop),
         )
-    _tell_inputs(inputs, progress)
+    _tell_inputs(inputs, progress, answered=spec.rl is not None)
     device = choose_device(options.device)
     with watch.phase("loading", "loading the model"):
         dtype = choose_precision(spec.model.precision, device)
@@ -151,12 +151,14 @@ def _check_same_data(inputs: Inputs, world: World) -> None:
         )
 
 
-def _tell_inputs(inputs: Inputs, progress: Progress) -> None:
+def _tell_inputs(inputs: Inputs, progress: Progress, *, answered: bool) -> None:
     report = inputs.train.report
-    progress.note(
-        f"{report.samples:,} samples, {report.tokens:,} tokens, {report.supervised_tokens:,} of them learned; "
-        f"{report.skipped} of {report.read} records skipped"
+    what = (
+        f"{report.samples:,} prompts"
+        if answered
+        else f"{report.samples:,} samples, {report.tokens:,} tokens, {report.supervised_tokens:,} of them learned"
     )
+    progress.note(f"{what}; {report.skipped} of {report.read} records skipped")
     for skipped in report.first_skipped:
         progress.note(f"  skipped {skipped}")
     if inputs.ignored_files:

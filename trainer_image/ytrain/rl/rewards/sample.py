@@ -26,6 +26,9 @@ class Failure:
     detail: str = ""
     """What is particular to this sample."""
 
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.detail})" if self.detail else self.reason
+
 
 class Scorer(Protocol):
     """Scores one sample; open until it is closed."""
