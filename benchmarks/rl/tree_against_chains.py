@@ -1,8 +1,8 @@
 """Sample trees against independent chains at equal sampled tokens, on the example of reinforcement learning.
 
-Run it with `python benchmarks/rl/tree_against_chains.py`, after `make quickstart-rl` has made model and data. Both kinds
-train from the same job, seed by seed, in turns; a step of chains samples about as many tokens as one of trees. They
-are compared where the one with fewer tokens ends: the reward of the last steps before, and the accuracy (greedy, on
+Run it with `python benchmarks/rl/tree_against_chains.py`, after `make quickstart-rl` has made model and data. Both
+kinds train from the same job, seed by seed, in turns; a step of chains samples about as many tokens as one of
+trees. They are compared where the one with fewer tokens ends: the reward of the last steps before, and the accuracy (greedy, on
 questions that nobody was asked) of the last evaluation before. The reward of a tree is the mean of its leaves, which
 are more where the model is unsure, so accuracy is the fairer figure.
 """
@@ -22,9 +22,6 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = {
-    "rollout": {"promptsPerStep": 8, "chains": 4, "maxNewTokens": 16},
-    "tree": {"rounds": 1, "forks": 2, "branches": 2},
-}
     "rollout": {"promptsPerStep": 8, "chains": 4, "maxNewTokens": 16},
     "tree": {"rounds": 1, "forks": 2, "branches": 2},
 }
