@@ -2,9 +2,9 @@
 
 Run it with `python benchmarks/rl/tree_against_chains.py`, after `make quickstart-rl` has made model and data. Both
 kinds train from the same job, seed by seed, in turns; a step of chains samples about as many tokens as one of
-trees. They are compared where the one with fewer tokens ends: the reward of the last steps before, and the accuracy (greedy, on
-questions that nobody was asked) of the last evaluation before. The reward of a tree is the mean of its leaves, which
-are more where the model is unsure, so accuracy is the fairer figure.
+trees. They are compared where the one with fewer tokens ends: by the reward of the last steps before, and by the
+accuracy (greedy, on questions that were not trained on) of the last evaluation before. The reward of a tree is the mean
+of its leaves, which are more where the model is unsure, so accuracy is the fairer figure.
 """
 
 import argparse
