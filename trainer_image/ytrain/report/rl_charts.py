@@ -69,7 +69,7 @@ def rl_charts(metrics: Sequence[StepMetrics]) -> list[Chart | None]:
             "Gap between sampler and trainer",
             "nats, mean over tokens",
             [series("gap", lambda rl: rl.log_prob_gap)],
-            note="Of the log-probabilities of the same tokens. Above 0.05 the updates are off-policy.",
+            note="Of the log-probabilities of the same tokens. Above 0.1 the updates are off-policy.",
         ),
         line_chart(
             "Tokens forwarded per answer",

@@ -45,13 +45,14 @@ class Chain:
 def fork_points(chains: Sequence[Chain], count: int) -> list[tuple[Chain, int]]:
     """The tokens of highest entropy that were not forked yet, at most `count`: chain, and index among its own tokens.
 
-    Of equal entropies the earlier chain's and the earlier token's come first.
+    A chain's first token is one at which it was forked itself, or at which independent chains part. Of equal entropies
+    the earlier chain's and the earlier token's come first.
     """
     points = [
         (-entropy, number, index)
         for number, chain in enumerate(chains)
         for index, entropy in enumerate(chain.entropy)
-        if index not in chain.forked
+        if index > 0 and index not in chain.forked
     ]
     return [(chains[number], index) for _, number, index in sorted(points)[:count]]
 
