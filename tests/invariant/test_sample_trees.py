@@ -13,6 +13,7 @@ from small_models import assert_same, random_model
 from ytrain.models.language_model import LanguageModel
 from ytrain.objective.head import Objective, label_losses, objective_sum
 from ytrain.objective.policy import PolicyWeight
+from ytrain.rl.advantages import node_values
 from ytrain.rl.layout import Layout, Weights, ancestor_mask, lay_out, parts, tree_row
 from ytrain.rl.rollout import Request
 from ytrain.rl.sampler import TransformersRollout, at_temperature, drawn
@@ -186,3 +187,33 @@ def test_tokens_are_drawn_with_their_probabilities() -> None:
     assert torch.bincount(drawn(p_BV, draws_B, 1.0)[:, 0], minlength=4).tolist() == [5000, 0, 3000, 2000]
     assert torch.bincount(drawn(p_BV, draws_B, 0.7)[:, 0], minlength=4).tolist() == [6250, 0, 3750, 0]
     assert torch.bincount(drawn(p_BV, draws_B, 0.1)[:, 0], minlength=4).tolist() == [10_000, 0, 0, 0]
+
+
+@pytest.mark.parametrize("pruning", [None, Pruning(lookahead_tokens=1)])
+def test_values_of_pruned_trees_are_right_in_expectation(pruning: Pruning | None) -> None:
+    """The reward hangs on the second token, whose expectation the model tells exactly; 600 trees, four deviations."""
+    model = random_model()
+    prompt = requests((6,))[0].prompt_ids
+    rollout = Rollout(chains=1, max_new_tokens=2, temperature=1.0)
+    engine = TransformersRollout(model, rollout, Tree(rounds=1, forks=1, branches=3, pruning=pruning), [])
+    rolled = engine.sample([Request(prompt, (9, number)) for number in range(600)])
+    assert rolled.pruned == (0 if pruning is None else 600 * 2), "all branches are alike before their first look"
+    values = []
+    for tree in rolled.trees:
+        rewards = {leaf: float(tree.answer(leaf)[1] % 5) for leaf in tree.leaves}
+        masses = {leaf: end.mass for leaf, end in tree.leaves.items()}
+        assert sum(masses.values()) == 4
+        values.append(node_values(tree.parents, rewards, masses).group)
+    error = np.std(values) / np.sqrt(len(values))
+    assert np.mean(values) == pytest.approx(expected_reward(model, prompt), abs=4 * error)
+    assert error < 0.05
+
+
+def expected_reward(model: LanguageModel, prompt: np.ndarray) -> float:
+    """The mean of `second token % 5` over all answers of two tokens, by enumeration."""
+    vocabulary = 101
+    with model.generating() as module:
+        first_V = module(torch.tensor([prompt.tolist()])).logits[0, -1].double().softmax(0)
+        pairs_VT = torch.tensor([[*prompt.tolist(), token] for token in range(vocabulary)])
+        second_VV = module(pairs_VT).logits[:, -1].double().softmax(-1)
+    return float(first_V @ second_VV @ (torch.arange(vocabulary) % 5).double())
