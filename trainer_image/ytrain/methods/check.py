@@ -16,7 +16,7 @@ from ytrain.data import DataReport, runs
 from ytrain.methods import advice
 from ytrain.methods.availability import check_available
 from ytrain.methods.check_inputs import MODEL, broken_sources, model_sources, read_inputs
-from ytrain.methods.chosen import TRAINING
+from ytrain.methods.chosen import AVAILABLE, TRAINING
 from ytrain.methods.findings import Findings
 from ytrain.methods.forecast import (
     Course,
@@ -95,7 +95,7 @@ def check(
             scratch=Path(scratch),
         )
         broken = broken_sources(spec, sources, result.findings)
-        if spec.method not in TRAINING:
+        if spec.method not in AVAILABLE:
             return result
         inputs = read_inputs(job_file, sources, cache=options.cache, broken=broken, findings=result.findings, tell=tell)
         configs = {
@@ -112,7 +112,7 @@ def check(
         result.notes.append("the run was not foretold: that needs a model and its training data")
         return result
     _account(inputs, result)
-    if config is not None:
+    if config is not None and spec.method in TRAINING:
         _foretell(spec, config, list(others.values()), inputs, device, processes, result)
     return result
 

@@ -1,16 +1,20 @@
 """Which method a job asks for, and what it says of it."""
 
-from ytrain.methods import cpt, sft
+from ytrain.methods import corpus, cpt, sft
 from ytrain.methods.method import Method
 from ytrain_api.job import Spec
 
 TRAINING = ("sft", "cpt")
 """Methods that learn given tokens."""
 
+AVAILABLE = (*TRAINING, "corpus")
+
 
 def chosen_method(spec: Spec) -> Method:
-    """The method of a job that trains."""
+    """The method of a job that trains on given tokens, or scores them."""
     if spec.sft is not None:
         return sft.method(spec.sft)
+    if spec.corpus is not None:
+        return corpus.method()
     assert spec.cpt is not None
     return cpt.method(spec.cpt)
