@@ -33,14 +33,14 @@ def near_duplicates(texts: Iterable[str], similarity: float) -> list[int]:
     first: list[int] = []
     for number, text in enumerate(texts):
         words = _WORD.findall(text.lower())
-        digest = xxhash.xxh3_64_intdigest("\0".join(words))
+        digest = _digest("\0".join(words))
         if digest in exact:
             first.append(exact[digest])
             continue
         mine = word_groups(words)
         minhash = MinHash(num_perm=PERMUTATIONS, seed=1)
         minhash.update_batch([value.tobytes() for value in mine])
-        digits = xxhash.xxh3_64_intdigest(" ".join(re.findall(r"\d+", text)))
+        digits = _digest(" ".join(re.findall(r"\d+", text)))
         found = sorted(int(key.split(":")[0]) for key in index.query(minhash) if key.endswith(f":{digits}"))
         same = next((other for other in found if jaccard(mine, groups[other]) >= similarity), number)
         if same == number:
@@ -54,7 +54,7 @@ def near_duplicates(texts: Iterable[str], similarity: float) -> list[int]:
 def word_groups(words: list[str]) -> npt.NDArray[np.uint64]:
     """Digests of the distinct groups of consecutive words; of a shorter text, one of all its words."""
     count = max(1, len(words) - GROUP_WORDS + 1)
-    digests = {xxhash.xxh3_64_intdigest("\0".join(words[i : i + GROUP_WORDS])) for i in range(count)}
+    digests = {_digest("\0".join(words[i : i + GROUP_WORDS])) for i in range(count)}
     return np.array(sorted(digests), dtype=np.uint64)
 
 
@@ -62,3 +62,7 @@ def jaccard(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> float:
     """Common elements of two sets as a share of all of theirs."""
     common = len(np.intersect1d(a, b, assume_unique=True))
     return common / (len(a) + len(b) - common)
+
+
+def _digest(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
