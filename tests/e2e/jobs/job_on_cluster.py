@@ -1,6 +1,7 @@
 """A YTrainJob on real nodes: applying it, waiting for it, looking at everything that it owns."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from ytrain_operator.manifests.template import merged
 LIMIT = 900.0
 """Seconds after which what was waited for counts as never coming."""
 
+SHARED_CLASS = os.environ.get("YTRAIN_E2E_SHARED_CLASS", "shared")
+"""The storage class of volumes that all nodes may write."""
+
 FAST_LIFECYCLE = ("lifecycle.lostNodeSeconds=5", "lifecycle.forceDeleteSeconds=5")
 """Values of the chart: nobody here waits a minute for a node."""
 
@@ -32,6 +36,8 @@ SPEC: dict[str, Any] = {
 LONG = {"optimization": {"epochs": 400}, "checkpoint": {"everySteps": 200}}
 LONG_STEPS = 2000
 """For those who do something to a job while it trains."""
+
+ROLES = ("launcher", "worker-0", "worker-1")
 
 
 @contextmanager
@@ -61,7 +67,7 @@ class Job:
             **({} if spec and "cpt" in spec else {"sft": {"loss": {"kind": "nlirg"}}}),
         }
         self.kubectl.apply(
-            claim(f"{self.name}-run", "shared", "ReadWriteMany"),
+            claim(f"{self.name}-run", SHARED_CLASS, "ReadWriteMany"),
             {
                 "apiVersion": "ytrain.io/v1alpha1",
                 "kind": "YTrainJob",
@@ -144,9 +150,15 @@ class Job:
             self.kubectl("get", "events", "--sort-by=.metadata.creationTimestamp"),
             self.kubectl("describe", "nodes"),
         ]
-        for role in ("launcher", "worker-0", "worker-1"):
+        for role in ROLES:
             try:
                 said.append(self.kubectl("logs", f"{self.name}-{role}", "--tail=40"))
             except ClusterError as error:
                 said.append(str(error))
         return "\n".join(said)
+
+
+def assert_none_was_made_anew(job: Job, pods: list[str]) -> None:
+    """The pods of ROLES still have these uids, or were removed, one after another, because the job was done."""
+    for role, before in zip(ROLES, pods, strict=True):
+        assert job.uid(role) in (before, ""), role

@@ -5,7 +5,7 @@ import subprocess
 import threading
 
 import pytest
-from jobs.job_on_cluster import FAST_LIFECYCLE, LIMIT, LONG, LONG_STEPS, Job, shell
+from jobs.job_on_cluster import FAST_LIFECYCLE, LIMIT, LONG, LONG_STEPS, ROLES, Job, assert_none_was_made_anew, shell
 from tests.cluster import product
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
@@ -44,7 +44,7 @@ def test_two_nodes_train_and_leave_a_model(job: Job, images: dict[str, str]) -> 
     job.apply()
     job.wait_for_step(1)
     nodes = {job.pod(f"worker-{index}")["spec"]["nodeName"] for index in (0, 1)}
-    assert nodes == {"node-a", "node-b"}, job.told()
+    assert len(nodes) == 2, job.told()
     job.wait_for_phase("Succeeded")
     status = job.status
     assert status["progress"]["summary"] == "100% (200/200)"
@@ -106,7 +106,7 @@ def test_the_chart_is_upgraded_while_it_trains(
 ) -> None:
     job.apply(LONG)
     job.wait_for_step(1)
-    pods = [job.uid(role) for role in ("launcher", "worker-0", "worker-1")]
+    pods = [job.uid(role) for role in ROLES]
     old = {pod["metadata"]["uid"] for pod in operator.get("pods")["items"]}
     product.install(cluster, images, *FAST_LIFECYCLE, "workers=8")
     wait_for(
@@ -114,7 +114,7 @@ def test_the_chart_is_upgraded_while_it_trains(
         lambda: old.isdisjoint(pod["metadata"]["uid"] for pod in operator.get("pods")["items"]),
         seconds=LIMIT,
     )
-    assert [job.uid(role) for role in ("launcher", "worker-0", "worker-1")] in (pods, ["", "", ""])
+    assert_none_was_made_anew(job, pods)
     job.wait_for_phase("Succeeded")
     assert job.status["restarts"] == 0
 

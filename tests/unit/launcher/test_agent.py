@@ -1,4 +1,4 @@
-"""What an agent passes on to its ranks when it is asked to stop from two sides."""
+"""An agent that is asked to stop: its ranks hear of it once, the launcher hears how they ended."""
 
 import asyncio
 import signal
@@ -9,18 +9,26 @@ from typing import Any, cast
 import pytest
 
 from ytrain.launcher.agent import Agent, Worker
-from ytrain_api.protocol import Order
+from ytrain_api.protocol import Order, RankEnd, RankProgress, Report
 
 pytestmark = pytest.mark.unit
+
+
+WORKER = cast(Worker, SimpleNamespace(job="tiny", index=1, slots=1, address="127.0.0.1", options=Path()))
 
 
 class Rank:
     """Notes the signals that it is sent."""
 
-    alive = True
+    number, facts, progress = 1, None, RankProgress(activity="training", step=26)
 
-    def __init__(self) -> None:
+    def __init__(self, end: RankEnd | None = None) -> None:
         self.signals: list[int] = []
+        self.end = end
+
+    @property
+    def alive(self) -> bool:
+        return self.end is None
 
     def send(self, number: int) -> None:
         self.signals.append(number)
@@ -31,8 +39,7 @@ def test_ranks_hear_of_a_stop_once(order_first: bool) -> None:
     """A suspended job's pods are all sent SIGTERM, and the first of them has the launcher stop the others."""
 
     async def test() -> list[int]:
-        worker = cast(Worker, SimpleNamespace(index=1, slots=1, address="127.0.0.1", options=Path()))
-        agent = Agent(worker, cast(Any, None), heard=lambda *_: None, tell=lambda _: None)
+        agent = Agent(WORKER, cast(Any, None), heard=lambda *_: None, tell=lambda _: None)
         rank = Rank()
         agent._processes = [cast(Any, rank)]
         ordered = Order(number=2, action="stop", generation=0)
@@ -45,3 +52,31 @@ def test_ranks_hear_of_a_stop_once(order_first: bool) -> None:
         return rank.signals
 
     assert asyncio.run(test()) == [signal.SIGTERM]
+
+
+class BusyLauncher:
+    """Cannot be reached for the first `failures` times."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.heard: list[Report] = []
+
+    async def exchange(self, report: Report) -> Order:
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("429 Too Many Requests")
+        self.heard.append(report)
+        return Order(number=3, action="leave", generation=0, exit_code=143)
+
+
+def test_a_busy_launcher_still_hears_how_ranks_ended() -> None:
+    async def test() -> tuple[int, list[Report]]:
+        launcher = BusyLauncher(failures=2)
+        agent = Agent(WORKER, launcher, heard=lambda *_: None, tell=lambda _: None)
+        agent._processes = [cast(Any, Rank(RankEnd(rank=1, exit_code=143)))]
+        agent.stop(signal.SIGTERM)
+        return await agent.run(), launcher.heard
+
+    code, (report,) = asyncio.run(test())
+    assert code == 143
+    assert [end.exit_code for end in report.ends] == [143]

@@ -260,6 +260,17 @@ def test_a_stop_is_asked_of_all_and_ends_as_preempted() -> None:
     assert (order.action, order.exit_code) == ("leave", 143)
 
 
+def test_a_worker_that_told_its_end_and_left_is_not_missed() -> None:
+    """Its ranks have saved and its pod is gone; the others may take long to write what they hold."""
+    workers = Workers().running()
+    workers.report(1, "ended", 1, stopping=True, ends=[end(2, 143), end(3, 143)])
+    for _ in range(3):
+        workers.pass_time(LOST_SECONDS - 1)
+        assert workers.report(0, "running", 1).action == "stop"
+    order = workers.report(0, "ended", 1, ends=[end(0, 143), end(1, 143)])
+    assert (order.action, order.exit_code) == ("leave", 143)
+
+
 def test_a_stop_before_the_start_ends_at_once() -> None:
     workers = Workers()
     workers.report(0)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.unit
     [
         ("training", 40, 100, "40% (40/100)"),
         ("loading", 0, None, "loading"),
+        ("training", 0, None, "training"),
         ("evaluating before training", 0, 100, "0% (0/100), evaluating before training"),
         ("saving", 100, 100, "100% (100/100), saving"),
     ],

@@ -111,6 +111,16 @@ def test_checkpoints_are_whole_in_their_order(tmp_path: Path) -> None:
     restore(newest, lambda tensors: torch.testing.assert_close(tensors["w"], torch.full((4,), 5.0)), World(), seed=0)
 
 
+def test_what_a_killed_removal_left_is_removed(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (1, 2, 3, 4):
+        checkpoints.save(position(step), state(2), World())
+        checkpoints.finish(World())
+        if step == 2:
+            (tmp_path / "step-000001/manifest.json").unlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000003", "step-000004"]
+
+
 def test_a_full_disk_is_told_by_the_next_save_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     checkpoints.save(position(1), state(2), World())

@@ -107,8 +107,9 @@ class Agent:
                 await self._wait(MOST_PAUSE_SECONDS / 2)
                 continue
             except ConnectionError as error:
-                if self._stop is not None and not any(process.alive for process in self._processes):
-                    return PREEMPTED  # the ranks have saved; who would say so is away
+                saved = self._stop is not None and not any(process.alive for process in self._processes)
+                if saved and pause >= MOST_PAUSE_SECONDS:
+                    return PREEMPTED  # who would say so is away, and not only busy: how the ranks ended is news to it
                 if pause >= MOST_PAUSE_SECONDS and self._order >= 0:
                     self._tell(f"the launcher cannot be reached ({error}); trying again, the ranks go on")
                     self._order = -1

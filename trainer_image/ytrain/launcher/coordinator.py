@@ -142,9 +142,9 @@ class Coordinator:
         if self.outcome is not None:
             return
         for index, member in list(self.members.items()):
-            if now - member.seen > LOST_SECONDS:
+            if now - member.seen > LOST_SECONDS and not self._has_told(member.report):
                 del self.members[index]
-                if self.running and member.report.state != "ended":
+                if self.running:
                     self._end_generation(Ending(f"worker {index} is gone: nothing heard for {LOST_SECONDS:.0f} s"))
         if self.running and not self._layout:
             self._judge_adopted()
@@ -258,11 +258,7 @@ class Coordinator:
         self.facts = self.facts.model_copy(update=report.facts.told())
 
     def _judge_ends(self) -> None:
-        ended = [
-            member.report
-            for member in self.members.values()
-            if member.report.state == "ended" and member.report.generation == self.generation
-        ]
+        ended = [member.report for member in self.members.values() if self._has_told(member.report)]
         ends = [end for member in self.members.values() for end in self._ends_of(member.report)]
         all_ended = len(ended) == self.rules.workers and bool(ends)
         if all_ended and all(end.done for end in ends):
@@ -273,6 +269,10 @@ class Coordinator:
             ending = judge(ends, all_ended=all_ended, stopping=self.stopping is not None)
             if ending is not None:
                 self._end_generation(ending)
+
+    def _has_told(self, report: Report) -> bool:
+        """Whether it is known how this worker's ranks ended: the others' end is waited for, and the agent is not."""
+        return self.running and report.state == "ended" and report.generation == self.generation
 
     def _ends_of(self, report: Report) -> list[RankEnd]:
         return report.ends if report.generation == self.generation else []

@@ -96,7 +96,7 @@ def _progress(latest: RankProgress | None, *, ended: bool) -> Progress | None:
 def _summary(latest: RankProgress, percent: int | None, ended: bool) -> str | None:
     """Steps, and what rank 0 does when it does not train: loading and evaluating may take longer than training."""
     steps = f"{percent}% ({latest.step}/{latest.total_steps})" if percent is not None else ""
-    activity = "" if ended or latest.activity == "training" else latest.activity
+    activity = "" if ended or (steps and latest.activity == "training") else latest.activity
     return ", ".join(filter(None, (steps, activity))) or None
 
 

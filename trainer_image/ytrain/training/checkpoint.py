@@ -117,8 +117,10 @@ class Checkpoints:
             (stage / STATE).write_text(json.dumps({"position": asdict(position), "random": random}))
             _write_manifest(stage)
         self._saved(checkpoint_status(folder))
-        for name in self._names()[: -self._keep]:
-            shutil.rmtree(self._folder / name)
+        oldest = self._names()[-self._keep :][0]
+        for path in self._folder.glob("step-*"):
+            if path.name < oldest:  # or what a removal left of it that was killed
+                shutil.rmtree(path)
 
     def latest(self, report_damage: Callable[[str], None]) -> Path | None:
         """The newest checkpoint that is complete and undamaged; the damaged ones are reported and passed over."""
