@@ -1,4 +1,4 @@
-"""Brings what the analyses found together: per record its scores, class, spans and reasons; the rank; what is left out."""
+"""Brings what the analyses found together: scores, class, spans and reasons of each record; rank; what is left out."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -124,7 +124,7 @@ def judge(corpus: Corpus, dataset: TokenDataset, scores: ScoreFiles, records: Re
 
 
 def left_out(wrong: Sequence[bool], first: Sequence[int] | None) -> dict[int, str]:
-    """Why records are left out of the cleaned corpus: wrong labels, and of near-duplicates all but the first good one."""
+    """Why records are left out of the cleaned corpus: wrong labels; of near-duplicates all but the first good one."""
     reasons = {index: LEFT_OUT_LABEL for index, is_wrong in enumerate(wrong) if is_wrong}
     kept: set[int] = set()
     for index, group in enumerate(first or ()):
@@ -139,8 +139,12 @@ def left_out(wrong: Sequence[bool], first: Sequence[int] | None) -> dict[int, st
 def answer(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """The text of each answer token of a record."""
     ids = [int(token) for sample in samples for token in sample.input_ids[sample.supervised]]
-    texts: list[str] = [tokenizer.decode([token]) for token in ids]
-    return texts
+    return [decoded([token], tokenizer) for token in ids]
+
+
+def decoded(ids: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> str:
+    """The text of one sequence of tokens."""
+    return str(tokenizer.decode(list(ids)))
 
 
 def entry(
@@ -150,7 +154,7 @@ def entry(
     spans = judgement.spans.get(index, [])
     samples = [dataset[sample] for sample in records.samples(index)] if spans else []
     ids = np.concatenate([sample.input_ids[sample.supervised] for sample in samples]) if spans else np.empty(0, int)
-    texts = [{"begin": begin, "end": end, "text": tokenizer.decode(ids[begin:end].tolist())} for begin, end in spans]
+    words = [decoded(ids[begin:end].tolist(), tokenizer) for begin, end in spans]
     source, line = records.places[index]
     first = judgement.first[index] if judgement.first is not None else index
     return {
@@ -165,10 +169,10 @@ def entry(
             "divergence": _rounded(judgement.divergence_N[index]),
             "tokens": int(judgement.tokens_N[index]),
         },
-        "spans": texts,
+        "spans": [{"begin": begin, "end": end, "text": text} for (begin, end), text in zip(spans, words, strict=True)],
         "cluster": int(judgement.clusters.label_N[index]) if judgement.clusters is not None else None,
         "duplicateOf": dict(zip(("source", "line"), records.places[first], strict=True)) if first != index else None,
-        "reasons": reasons(judgement, index, [span["text"] for span in texts], records),
+        "reasons": reasons(judgement, index, words, records),
         "leftOut": judgement.left_out.get(index),
         "record": records[index],
     }

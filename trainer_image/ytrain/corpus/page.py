@@ -96,7 +96,8 @@ def _samples(
     tokenizer: PreTrainedTokenizerFast,
 ) -> list[dict[str, Any]]:
     """The first records of the ranking, token by token, as many as the page can hold."""
-    shown, size = [], 0
+    shown: list[dict[str, Any]] = []
+    size = 0
     for rank, index in enumerate(judgement.ranked[:wanted].tolist(), start=1):
         samples = records.samples(index)
         tokens = [scores.tokens_of(sample) for sample in samples]
@@ -136,8 +137,8 @@ def _samples(
 def _grid(judgement: Judgement) -> list[list[int]]:
     """[column, row, records] of each filled cell of z(loss) by z(entropy)."""
     edges = np.linspace(-Z_RANGE, Z_RANGE, GRID + 1)
-    clipped = [np.clip(z, -Z_RANGE, Z_RANGE) for z in (judgement.z_loss_N, judgement.z_entropy_N)]
-    counts, _, _ = np.histogram2d(*clipped, bins=[edges, edges])
+    x_N, y_N = (np.clip(z, -Z_RANGE, Z_RANGE) for z in (judgement.z_loss_N, judgement.z_entropy_N))
+    counts, _, _ = np.histogram2d(x_N, y_N, bins=(edges, edges))
     return [[int(x), int(y), int(counts[x, y])] for x, y in np.argwhere(counts > 0).tolist()]
 
 
@@ -179,7 +180,7 @@ def _clusters(judgement: Judgement, records: Records) -> list[dict[str, Any]]:
 
 def _pairs(judgement: Judgement, records: Records) -> list[dict[str, str]]:
     """Near-duplicates beside what they repeat."""
-    found = []
+    found: list[dict[str, str]] = []
     for index, first in enumerate(judgement.first or ()):
         if first != index and len(found) < PAIRS:
             places = [f"{source}:{line}" for source, line in (records.places[first], records.places[index])]

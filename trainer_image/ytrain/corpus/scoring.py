@@ -7,13 +7,13 @@ and a run that was stopped goes on with the shards that are missing.
 import math
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ytrain.data.dataset import TokenDataset
 from ytrain.data.packing import pack
@@ -105,13 +105,13 @@ def score(
     packing: bool,
     world: World,
     progress: Progress,
-    stopped: Any,
+    stopped: Callable[[], bool],
 ) -> bool:
-    """Score what is not scored yet; False where `stopped` became true on some rank before the end.
+    """Score what is not scored yet; False where `stopped` says so on some rank before the end.
 
     Args:
         row_tokens: most tokens of one forward pass; a longer sample has a row of its own.
-        stopped: is asked by its truth after every shard.
+        stopped: is asked after every shard.
     """
     missing = [shard for shard in range(files.shards) if files.read(shard) is None]
     missing = world.agree(missing)  # another rank may already be writing
@@ -135,15 +135,13 @@ def score(
                     "seconds": seconds,
                 }
                 progress.step(figures, files.shards)
-        if world.any(bool(stopped))[0]:
+        if world.any(stopped())[0]:
             return False
     world.wait()
     return True
 
 
-def _score_shard(
-    model: LanguageModel, dataset: TokenDataset, indices: range, row_tokens: int, packing: bool
-) -> Shard:
+def _score_shard(model: LanguageModel, dataset: TokenDataset, indices: range, row_tokens: int, packing: bool) -> Shard:
     lengths = dataset.lengths[indices]
     rows = pack(lengths, max(row_tokens, int(lengths.max()))) if packing else [[i] for i in range(len(indices))]
     losses: dict[int, npt.NDArray[np.float32]] = {}
@@ -156,9 +154,8 @@ def _score_shard(
             row = build_row(dataset, segments).to(model.device)
             hidden_RD = model.hidden(row)[row.label_rows_R]
             loss_R, entropy_R = label_losses(hidden_RD, row.labels_R, model.head())
-            for i, loss, entropy, hidden in zip(
-                members, loss_R.split(counts), entropy_R.split(counts), hidden_RD.split(counts), strict=True
-            ):
+            parts = (torch.split(values, counts) for values in (loss_R, entropy_R, hidden_RD))
+            for i, loss, entropy, hidden in zip(members, *parts, strict=True):
                 losses[i], entropies[i] = loss.cpu().numpy(), entropy.cpu().numpy()
                 means[i] = hidden.float().mean(0).cpu().numpy().astype(np.float16)
     order = range(len(indices))

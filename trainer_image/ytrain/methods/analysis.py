@@ -92,7 +92,7 @@ def analyse(
             packing=spec.data.packing,
             world=world,
             progress=progress,
-            stopped=stop,
+            stopped=lambda: bool(stop),
         )
     if not finished:
         name = stop.signal.name if stop.signal else "a signal to another rank"
