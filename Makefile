@@ -15,7 +15,7 @@ export UV_FIND_LINKS := $(if $(WHEELS),$(abspath $(WHEELS)),$(UV_FIND_LINKS))
 export HF_HUB_OFFLINE ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv quickstart quickstart-cpt demo check format generate golden test bench image lock clean
+.PHONY: help venv quickstart quickstart-cpt quickstart-corpus demo check format generate golden test bench image lock clean
 .PHONY: cluster-up cluster-down cluster-status cluster-load cluster-unplug cluster-plug cluster-build
 .DEFAULT_GOAL := help
 
@@ -44,6 +44,13 @@ quickstart-cpt: $(MODEL) $(PLAY)/data $(PLAY)/corpus ## continue pre-training th
 	$(BIN)/ytrain run examples/cptjob.yaml --claim ytrain=$(PLAY) --workdir $(PLAY)/run-cpt
 	@echo
 	@echo "The page with all figures: $(PLAY)/run-cpt/report.html"
+
+quickstart-corpus: $(MODEL) $(PLAY)/flawed ## find wrong and repeated records in a small corpus with the same model
+	$(BIN)/ytrain run examples/corpusjob.yaml --claim ytrain=$(PLAY) --workdir $(PLAY)/run-corpus
+
+$(PLAY)/flawed: examples/make_flawed_data.py | $(PLAY)/packages
+	$(BIN)/python examples/make_flawed_data.py $@
+	@touch $@
 
 $(PLAY)/corpus: examples/make_python_docs.py | $(VENV)/ready
 	$(BIN)/python examples/make_python_docs.py $@

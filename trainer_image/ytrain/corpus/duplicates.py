@@ -40,11 +40,14 @@ def near_duplicates(texts: Iterable[str], similarity: float) -> list[int]:
         mine = word_groups(words)
         minhash = MinHash(num_perm=PERMUTATIONS, seed=1)
         minhash.update_batch([value.tobytes() for value in mine])
-        digits = _digest(" ".join(re.findall(r"\d+", text)))
-        found = sorted(int(key.split(":")[0]) for key in index.query(minhash) if key.endswith(f":{digits}"))
+        # Other numbers give other hash values, so that tasks made from one template are not even proposed as pairs:
+        # comparing all of them would take time that grows with the square of the corpus.
+        numbers = _digest(" ".join(re.findall(r"\d+", text))) & 0xFFFFFFFF
+        minhash.hashvalues = minhash.hashvalues ^ minhash.hashvalues.dtype.type(numbers)
+        found = sorted(index.query(minhash))
         same = next((other for other in found if jaccard(mine, groups[other]) >= similarity), number)
         if same == number:
-            index.insert(f"{number}:{digits}", minhash)
+            index.insert(number, minhash)
             groups[number] = mine
         exact[digest] = same
         first.append(same)

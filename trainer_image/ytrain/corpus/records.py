@@ -84,9 +84,9 @@ class Records:
 
 def _line(value: Any) -> bytes:
     try:
-        return (json.dumps(value, ensure_ascii=False) + "\n").encode()
+        return (json.dumps(value, ensure_ascii=False, default=str) + "\n").encode()  # a table may hold dates
     except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot hold
-        return (json.dumps(value) + "\n").encode()
+        return (json.dumps(value, default=str) + "\n").encode()
 
 
 def texts_of(value: Any) -> Iterator[str]:

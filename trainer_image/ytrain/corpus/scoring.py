@@ -7,7 +7,8 @@ and a run that was stopped goes on with the shards that are missing.
 import math
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from ytrain.models.language_model import LanguageModel
 from ytrain.objective.head import label_losses
 from ytrain.report.live import Progress
 
-SHARD_SAMPLES = 256
-"""What a stop may cost at most, and what is in memory at a time."""
+SHARD_ROWS = 8
+"""Rows of tokens that a shard holds about: what a kill may cost at most, and what is in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,24 @@ class Shard:
 
 
 class ScoreFiles:
-    """The shards of a data set in a folder."""
+    """The shards of a data set in a folder.
 
-    def __init__(self, folder: Path, dataset: TokenDataset) -> None:
+    Args:
+        row_tokens: most tokens of one forward pass; a longer sample has a row of its own.
+    """
+
+    def __init__(self, folder: Path, dataset: TokenDataset, row_tokens: int) -> None:
         self.folder = folder
+        self.row_tokens = row_tokens
         self._counts = dataset.supervised_counts
-        self.samples = len(dataset)
-        self.shards = math.ceil(self.samples / SHARD_SAMPLES)
+        begins = np.cumsum(dataset.lengths, dtype=np.int64) - dataset.lengths
+        _, firsts = np.unique(begins // (SHARD_ROWS * row_tokens), return_index=True)
+        self._firsts: list[int] = [*firsts.tolist(), len(dataset)]
+        self.shards = len(firsts)
 
     def indices(self, shard: int) -> range:
         """The samples of a shard."""
-        return range(shard * SHARD_SAMPLES, min((shard + 1) * SHARD_SAMPLES, self.samples))
+        return range(self._firsts[shard], self._firsts[shard + 1])
 
     def read(self, shard: int) -> Shard | None:
         """The stored shard; None if there is none or it is damaged."""
@@ -85,10 +93,10 @@ class ScoreFiles:
 
     def tokens_of(self, sample: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Loss and entropy of one sample's labels."""
-        number = sample // SHARD_SAMPLES
+        number = bisect_right(self._firsts, sample) - 1
         shard = self.read(number)
         assert shard is not None
-        begin = int(self._counts[number * SHARD_SAMPLES : sample].sum())
+        begin = int(self._counts[self._firsts[number] : sample].sum())
         end = begin + int(self._counts[sample])
         return shard.loss_R[begin:end], shard.entropy_R[begin:end]
 
@@ -101,7 +109,6 @@ def score(
     dataset: TokenDataset,
     files: ScoreFiles,
     *,
-    row_tokens: int,
     packing: bool,
     world: World,
     progress: Progress,
@@ -110,8 +117,7 @@ def score(
     """Score what is not scored yet; False where `stopped` says so on some rank before the end.
 
     Args:
-        row_tokens: most tokens of one forward pass; a longer sample has a row of its own.
-        stopped: is asked after every shard.
+        stopped: is asked before every row.
     """
     missing = [shard for shard in range(files.shards) if files.read(shard) is None]
     missing = world.agree(missing)  # another rank may already be writing
@@ -119,12 +125,14 @@ def score(
     for turn in range(math.ceil(len(missing) / world.size)):
         began = time.monotonic()
         if turn < len(mine):
-            shard = _score_shard(model, dataset, files.indices(mine[turn]), row_tokens, packing)
-            files.write(mine[turn], shard)
-            if world.leads:
+            indices = files.indices(mine[turn])
+            rows = _rows(dataset.lengths[indices], files.row_tokens, packing)
+            shard = _score_rows(model, dataset, indices, rows, stopped)
+            if shard is not None:
+                files.write(mine[turn], shard)
+            if shard is not None and world.leads:
                 done = files.shards - len(missing) + min((turn + 1) * world.size, len(missing))
-                seconds, indices = time.monotonic() - began, files.indices(mine[turn])
-                tokens = int(dataset.lengths[indices].sum())
+                seconds, tokens = time.monotonic() - began, int(dataset.lengths[indices].sum())
                 figures = {
                     "step": done,
                     "epoch": done / files.shards,
@@ -141,14 +149,28 @@ def score(
     return True
 
 
-def _score_shard(model: LanguageModel, dataset: TokenDataset, indices: range, row_tokens: int, packing: bool) -> Shard:
-    lengths = dataset.lengths[indices]
-    rows = pack(lengths, max(row_tokens, int(lengths.max()))) if packing else [[i] for i in range(len(indices))]
+def _rows(lengths: npt.NDArray[np.integer], row_tokens: int, packing: bool) -> list[list[int]]:
+    """The rows of a shard, as indices into its samples."""
+    if not packing:
+        return [[i] for i in range(len(lengths))]
+    return pack(lengths, max(row_tokens, int(lengths.max())))
+
+
+def _score_rows(
+    model: LanguageModel,
+    dataset: TokenDataset,
+    indices: range,
+    rows: Sequence[Sequence[int]],
+    stopped: Callable[[], bool],
+) -> Shard | None:
+    """The scores of a shard's samples; None where it was stopped before the end."""
     losses: dict[int, npt.NDArray[np.float32]] = {}
     entropies: dict[int, npt.NDArray[np.float32]] = {}
     means: dict[int, npt.NDArray[np.float16]] = {}
     with model.evaluating():
         for members in rows:
+            if stopped():
+                return None
             counts = [int(dataset.supervised_counts[indices[i]]) for i in members]
             segments = [Segment(indices[i], 0, count) for i, count in zip(members, counts, strict=True)]
             row = build_row(dataset, segments).to(model.device)

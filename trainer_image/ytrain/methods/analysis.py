@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 
@@ -20,7 +19,6 @@ from ytrain.corpus.page import write_page
 from ytrain.corpus.records import Records
 from ytrain.corpus.scoring import ScoreFiles, score
 from ytrain.data.cache import combined_digest, file_digest
-from ytrain.data.packing import pack
 from ytrain.data.preparation import DataSource
 from ytrain.data.reading import SUFFIXES
 from ytrain.engine.device import choose_device, choose_precision, describe, peak_memory_bytes
@@ -29,6 +27,7 @@ from ytrain.methods.inputs import Inputs, load_inputs
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import RECORD, locate
 from ytrain.methods.reading import check_same_data, tell_inputs, tell_tokenising
+from ytrain.methods.scoring_cost import ScoringCost, scoring_cost
 from ytrain.methods.setup import row_tokens
 from ytrain.methods.stopwatch import Stopwatch
 from ytrain.models.folder import check_empty
@@ -82,13 +81,12 @@ def analyse(
         check_same_data(inputs, world)
     dataset = inputs.train.dataset
     identity = combined_digest([config, inputs.train.report.digest, str(inputs.model.revision)])
-    scores = ScoreFiles(folder.path / "scores" / identity, dataset)
+    scores = ScoreFiles(folder.path / "scores" / identity, dataset, row_tokens(spec))
     with watch.phase("scoring", "scoring"):
         finished = score(
             model,
             dataset,
             scores,
-            row_tokens=row_tokens(spec),
             packing=spec.data.packing,
             world=world,
             progress=progress,
@@ -105,8 +103,7 @@ def analyse(
         judgement = judge(spec.corpus, dataset, scores, records)
     with watch.phase("saving", "writing the records and the page"):
         _write(target, judgement, records, inputs, run=folder.identity(), config=config)
-        cost = _cost(spec, dataset.lengths)
-        summary = _summary(judgement, cost)
+        summary = _summary(judgement, scoring_cost(spec, dataset))
         write_page(
             folder.path / PAGE,
             job_file.job.metadata.name,
@@ -168,16 +165,7 @@ def _write(target: Path, judgement: Judgement, records: Records, inputs: Inputs,
     stage.rename(target)
 
 
-def _cost(spec: Spec, lengths: np.ndarray) -> dict[str, Any]:
-    """What an epoch of training on these records would forward under the job's packing."""
-    size = max(row_tokens(spec), int(lengths.max()))
-    rows = len(pack(lengths, size)) if spec.data.packing else len(lengths)
-    tokens = int(lengths.sum())
-    filled = tokens / (rows * size) if spec.data.packing else None
-    return {"tokens": tokens, "rows": rows, "rowTokens": size, "filled": filled}
-
-
-def _summary(judgement: Judgement, cost: dict[str, Any]) -> dict[str, Any]:
+def _summary(judgement: Judgement, cost: ScoringCost) -> dict[str, Any]:
     clusters = judgement.clusters
     first = judgement.first
     return {
@@ -191,5 +179,5 @@ def _summary(judgement: Judgement, cost: dict[str, Any]) -> dict[str, Any]:
         "odd": len(judgement.odd),
         "leftOut": dict(Counter(judgement.left_out.values())),
         "kept": len(judgement.loss_N) - len(judgement.left_out),
-        "cost": cost,
+        "cost": {"tokens": cost.tokens, "rows": cost.rows, "rowTokens": cost.row_tokens, "filled": cost.filled},
     }

@@ -30,6 +30,7 @@ from ytrain.methods.forecast import (
 from ytrain.methods.inputs import Inputs, apply_secrets
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
+from ytrain.methods.scoring_cost import scoring_cost
 from ytrain.models.cost import WindowCost
 from ytrain.models.load import check_vocabulary, load_config
 from ytrain.models.step_trace import NotTraceableError
@@ -114,6 +115,8 @@ def check(
     _account(inputs, result)
     if config is not None and spec.method in TRAINING:
         _foretell(spec, config, list(others.values()), inputs, device, processes, result)
+    if config is not None and spec.corpus is not None:
+        _foretell_scoring(spec, config, inputs, result)
     return result
 
 
@@ -142,6 +145,14 @@ def _account(inputs: Inputs, result: Check) -> None:
         result.previews.append(Preview(place, len(sample.input_ids), labels, runs(sample, inputs.tokenizer)))
     if inputs.ignored_files:
         result.notes.append(f"not data, ignored: {', '.join(inputs.ignored_files[:5])}")
+
+
+def _foretell_scoring(spec: Spec, config: PretrainedConfig, inputs: Inputs, result: Check) -> None:
+    """What a corpus job will compute, and whether there is enough to compare."""
+    cost, report = scoring_cost(spec, inputs.train.dataset), inputs.train.report
+    result.notes.append(advice.scored_once(report, cost.rows, cost.row_tokens))
+    warnings = [advice.few_records(report), advice.beyond_positions(config, inputs.train.dataset)]
+    result.warnings += [warning for warning in warnings if warning]
 
 
 def _foretell(
