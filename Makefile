@@ -8,6 +8,7 @@ UV_VERSION := 0.13.9
 PLAY := .quickstart
 MODEL := $(PLAY)/models/SmolLM2-135M-Instruct
 EXAMPLE := examples/sftjob.yaml
+BROWSER := command -v chromium-headless-shell || command -v chromium || command -v chromium-browser || command -v google-chrome
 
 # A folder of wheels to look into before the package index, where there is one.
 WHEELS := $(wildcard ../shared/wheels)
@@ -91,6 +92,8 @@ generate: $(VENV)/ready ## write the CRD and the reference from the models
 
 test: builds-started check $(MODEL) $(PLAY)/data $(PLAY)/corpus ## every check and every test
 	@command -v ip >/dev/null || apt-get install -y iproute2 || echo "no ip command: the test of two network namespaces is skipped"
+	@{ $(BROWSER); } >/dev/null || apt-get install -y --no-install-recommends chromium-headless-shell || { \
+	  echo "the tests of corpus.html need a browser: install chromium-headless-shell or chromium"; exit 1; }
 	$(BIN)/pytest
 
 .venv-bench/ready: requirements/bench.txt | $(VENV)/ready

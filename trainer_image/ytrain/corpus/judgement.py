@@ -19,11 +19,12 @@ from ytrain.data.dataset import Sample, TokenDataset
 from ytrain_api.corpus import Corpus
 
 LEFT_OUT_LABEL, LEFT_OUT_DUPLICATE = "likely wrong label", "near-duplicate"
-_WORDS = {
+MEANINGS = {
     "likelyWrongLabel": "the model was sure of another answer (high loss, low entropy)",
     "hard": "the model was unsure and wrong (high loss, high entropy)",
     "lucky": "the answer fits although the model was unsure (low loss, high entropy)",
     "overConfident": "the model knows the answer well (low loss, low entropy): little is learned from it",
+    "normal": "none of these",
 }
 
 
@@ -181,9 +182,9 @@ def entry(
 def reasons(judgement: Judgement, index: int, spans: Sequence[str], records: Records) -> list[str]:
     """Why a record deserves a look, in words."""
     found = []
-    words = _WORDS.get(judgement.class_of(index) or "")
-    if words:
-        found.append(words)
+    name = judgement.class_of(index)
+    if name not in (None, "normal"):
+        found.append(MEANINGS[name])
     if spans:
         found.append("surprising where the model was sure: " + ", ".join(repr(span) for span in spans[:5]))
     if judgement.first is not None and judgement.first[index] != index:

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import PreTrainedTokenizerFast
 
 from ytrain.corpus.classes import CLASSES
-from ytrain.corpus.judgement import Judgement, answer, reasons
+from ytrain.corpus.judgement import MEANINGS, Judgement, answer, reasons
 from ytrain.corpus.records import Records, texts_of
 from ytrain.corpus.scoring import ScoreFiles
 from ytrain.data.dataset import TokenDataset
@@ -27,6 +27,13 @@ SAMPLE_BYTES = 6 << 20
 """Of the page, what the records shown token by token may take; with the rest it stays under 10 MB."""
 SHOWN_CHARACTERS, SHOWN_TOKENS = 2000, 1500
 MAP_POINTS, GRID, PAIRS, SHOWN_CLUSTERS = 3000, 40, 50, 100
+TITLES = {
+    "likelyWrongLabel": "likely wrong label",
+    "hard": "hard",
+    "lucky": "lucky",
+    "overConfident": "over-confident",
+    "normal": "normal",
+}
 Z_RANGE = 4.0
 """The distribution is drawn from -4 to 4 deviations; what lies beyond is counted at the edge."""
 
@@ -45,6 +52,7 @@ def write_page(
     """Write the page, whole or not at all."""
     data = {
         "classes": CLASSES if judgement.class_N is not None else [],
+        "titles": TITLES,
         "threshold": corpus.divergence.threshold if corpus.divergence else None,
         "spanThreshold": corpus.divergence.span_threshold if corpus.divergence else None,
         "samples": _samples(corpus.examples, judgement, records, dataset, scores, tokenizer),
@@ -72,6 +80,9 @@ def render(name: str, summary: Mapping[str, Any], data: Mapping[str, Any]) -> st
     return environment.get_template("corpus.html.j2").render(
         name=name,
         summary=summary,
+        titles=TITLES,
+        meanings=MEANINGS,
+        threshold=data["threshold"],
         shown=len(data["samples"]),
         data=embedded(data),
         script=script,

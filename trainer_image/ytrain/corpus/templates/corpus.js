@@ -1,4 +1,5 @@
 "use strict";
+// Puts data on screen as text only, never as HTML: the records may hold anything.
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const PAGE = 15, PALETTE = ["#2f7fd6", "#d9731a", "#1f8a5b", "#b0418f", "#7a4fd0", "#a08212", "#1a9aa8", "#c0564a"];
@@ -42,7 +43,7 @@ function showRecord() {
   const head = make("h3", `#${sample.rank}  ${sample.place}`);
   box.append(head);
   const facts = make("p", undefined, "soft small"), [loss, entropy, divergence] = sample.scores;
-  if (sample.class) facts.append(make("span", "", `dot ${sample.class}`), `${sample.class} · `);
+  if (sample.class) facts.append(make("span", "", `mark ${sample.class}`), `${data.titles[sample.class]} · `);
   facts.append(`loss ${loss} · entropy ${entropy} · divergence ${divergence}`);
   if (sample.cluster !== null) facts.append(sample.cluster < 0 ? " · no cluster" : ` · cluster ${sample.cluster}`);
   facts.append(sample.leftOut ? ` · left out of cleaned.jsonl (${sample.leftOut})` : " · kept");
@@ -73,7 +74,10 @@ function showList() {
     const answer = sample.tokens.join("").trim();
     button.append(make("span", sample.rank, "soft"), make("span", answer || "(empty)", "words"));
     const score = make("span", sample.scores[2].toFixed(1), "soft");
-    if (sample.class) score.prepend(make("span", "", `dot ${sample.class}`));
+    if (sample.class) {
+      score.prepend(make("span", "", `mark ${sample.class}`));
+      button.title = data.titles[sample.class];
+    }
     button.append(score);
     button.addEventListener("click", () => { current = first + i; show(); at("list").children[i].firstChild.focus(); });
     item.append(button);
@@ -91,15 +95,24 @@ function choose(name) {
   showRecord();
 }
 function filter() {
-  const wanted = at("class").value, words = at("search").value.toLowerCase();
-  shown = data.samples.filter((sample) => (!wanted || sample.class === wanted) &&
+  const wanted = at("class").value, cluster = at("cluster").value, words = at("search").value.toLowerCase();
+  shown = data.samples.filter((sample) => (!wanted || sample.class === wanted) && (!cluster || String(sample.cluster) === cluster) &&
     (!words || (sample.prompt + sample.tokens.join("") + sample.place).toLowerCase().includes(words)));
   current = 0;
   show();
 }
 
-data.classes.forEach((name) => at("class").append(make("option", name)));
-at("class").addEventListener("change", filter);
+function choice(id, values, words) {
+  at(`${id}-choice`).hidden = !values.length;
+  for (const value of values) {
+    const option = make("option", words(value));
+    option.value = value;
+    at(id).append(option);
+  }
+  at(id).addEventListener("change", filter);
+}
+choice("class", data.classes, (name) => data.titles[name]);
+choice("cluster", data.clusters.map((cluster) => cluster.name).sort((a, b) => a - b), String);
 at("search").addEventListener("input", filter);
 at("before").addEventListener("click", () => move(-1));
 at("after").addEventListener("click", () => move(1));
@@ -118,7 +131,7 @@ function axes(svg, size, label, horizontal) {
     const place = 30 + ((z + 4) / 8) * (size - 40);
     svg.append(draw("text", horizontal ? { x: place, y: size - 4, "text-anchor": "middle" } : { x: 24, y: size - place + 4, "text-anchor": "end" }, z));
   }
-  svg.append(draw("text", horizontal ? { x: size - 10, y: size - 24, "text-anchor": "end" } : { x: 36, y: 18 }, label));
+  svg.append(draw("text", horizontal ? { x: size - 10, y: size - 20, "text-anchor": "end" } : { x: 36, y: 18 }, label));
 }
 function grid() {
   const size = 400, cell = (size - 40) / 40, svg = draw("svg", { viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": "records by z of loss and z of entropy" });
@@ -135,11 +148,15 @@ function grid() {
   }
   axes(svg, size, "z(loss)", true);
   axes(svg, size, "z(entropy)", false);
-  if (data.threshold !== null) svg.append(draw("text", { x: size - 12, y: size - 40, "text-anchor": "end", style: "fill: #c8321f" }, "likely wrong label"));
+  const corners = { likelyWrongLabel: [size - 12, size - 40], hard: [size - 12, 24], lucky: [36, 36], overConfident: [36, size - 40] };
+  for (const name of data.classes) if (corners[name]) {
+    const [x, y] = corners[name];
+    svg.append(draw("text", { x, y, "text-anchor": x > 100 ? "end" : "start", class: `corner ${name}` }, data.titles[name]));
+  }
   at("grid").append(svg);
 }
 function histogram(axis, name) {
-  const counts = Array(40).fill(0), svg = draw("svg", { viewBox: "0 0 400 170", role: "img", "aria-label": `distribution of ${name}` });
+  const counts = Array(40).fill(0), svg = draw("svg", { viewBox: "0 0 400 180", role: "img", "aria-label": `distribution of ${name}` });
   for (const entry of data.grid) counts[entry[axis]] += entry[2];
   const most = Math.max(1, ...counts);
   counts.forEach((count, i) => {
@@ -163,12 +180,19 @@ function clusters() {
     dot.append(draw("title", {}, cluster < 0 ? "no cluster" : `cluster ${cluster}`));
     svg.append(dot);
   }
-  at("map").append(svg, make("p", data.classes.length ? "A red ring marks a likely wrong label." : "", "soft small"));
+  at("map").append(svg);
   for (const cluster of data.clusters) {
-    const row = make("tr"), name = make("th", ` ${cluster.name}`), dot = make("span", "", "dot");
-    dot.style.background = PALETTE[cluster.name % PALETTE.length];
-    name.prepend(dot);
-    row.append(name, make("td", cluster.records, "number"), make("td", cluster.wrong, "number"), make("td", cluster.loss, "number"), make("td", cluster.representatives.join("\n\n")));
+    const row = make("tr"), name = make("th", cluster.name), mark = make("span", "", "mark"), cell = make("td");
+    mark.style.background = PALETTE[cluster.name % PALETTE.length];
+    name.prepend(mark);
+    for (const text of cluster.representatives) cell.append(make("div", text, "standing"));
+    row.append(name);
+    for (const [title, figure] of [["records", cluster.records], ["likely wrong", cluster.wrong], ["loss", cluster.loss]]) {
+      const number = make("td", figure, "number");
+      number.dataset.name = title;
+      row.append(number);
+    }
+    row.append(cell);
     at("cluster-table").tBodies[0].append(row);
   }
 }
