@@ -23,6 +23,7 @@ from ytrain.engine.world import World
 from ytrain.models.language_model import LanguageModel
 from ytrain.objective.head import label_losses
 from ytrain.report.live import Progress
+from ytrain_api.errors import SpecError
 
 SHARD_ROWS = 8
 """Rows of tokens that a shard holds about: what a kill may cost at most, and what is in memory at a time."""
@@ -78,11 +79,18 @@ class ScoreFiles:
         partial.replace(path)
 
     def finished(self) -> Iterator[Shard]:
-        """All shards in order; to be called when every one is written."""
+        """All shards in order, once every one is written.
+
+        Raises:
+            SpecError: one is missing, which another rank has written where this one cannot see it.
+        """
         for number in range(self.shards):
             shard = self.read(number)
             if shard is None:
-                raise FileNotFoundError(f"{self._path(number)}: the scores of this shard are missing")
+                raise SpecError(
+                    f"spec.storage: {self._path(number)} is missing: all workers must see the same work folder; "
+                    "name a claim that they share, or set spec.workers.replicas to 1"
+                )
             yield shard
 
     def sample_tokens(self) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
