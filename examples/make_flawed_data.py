@@ -55,10 +55,10 @@ def main() -> None:
     print(f"{arguments.folder / 'records.jsonl'}: {len(corpus)} records, {wrong} of them wrong")
 
 
-def flawed(count: int, wrong: float, repeated: int, seed: int) -> list[Problem]:
+def flawed(count: int, wrong: float, repeated: int, seed: int, tasks: Sequence[str] = tuple(TASKS)) -> list[Problem]:
     """`count` problems in random order, a share of them wrong, and `repeated` near-duplicates of right ones."""
     chance = random.Random(seed)  # noqa: S311 (not for secrets)
-    corpus = list(problems(count, seed))
+    corpus = list(problems(count, seed, tasks))
     chance.shuffle(corpus)
     for number, index in enumerate(sorted(chance.sample(range(count), round(wrong * count)))):
         digits = any(character.isdigit() for character in corpus[index].answer)
@@ -71,16 +71,16 @@ def flawed(count: int, wrong: float, repeated: int, seed: int) -> list[Problem]:
     return corpus
 
 
-def problems(count: int, seed: int) -> Iterable[Problem]:
+def problems(count: int, seed: int, tasks: Sequence[str]) -> Iterable[Problem]:
     """The same number of problems of every task, none asked twice."""
     for family in ("algebra", "arithmetic", "induction"):
         reasoning_gym(family)
     registered = reasoning_gym("factory").DATASETS
-    for number, (task, settings) in enumerate(TASKS.items()):
+    for number, task in enumerate(tasks):
         dataset, config = registered[task]
-        wanted = count // len(TASKS) + (number < count % len(TASKS))
+        wanted = count // len(tasks) + (number < count % len(tasks))
         asked: dict[str, str] = {}
-        for entry in dataset(config(seed=seed, size=3 * wanted + 20, **settings)):
+        for entry in dataset(config(seed=seed, size=3 * wanted + 20, **TASKS[task])):
             if len(asked) < wanted:
                 asked.setdefault(entry["question"], str(entry["answer"]))
         assert len(asked) == wanted, f"{task}: only {len(asked)} different problems"

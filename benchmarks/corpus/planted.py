@@ -1,9 +1,9 @@
 """How well a corpus job finds answers that were made wrong: precision and recall, against loss alone and chance.
 
 `python benchmarks/corpus/planted.py` makes a corpus of reasoning-gym tasks for each seed, makes 5 % of its answers
-wrong (half of them another problem's answer, half with one digit changed), scores it with `ytrain run` and looks where
-the wrong ones stand in scored.jsonl: once with the quickstart's model as it is, once after LoRA training on other
-records of the same tasks, all of them right. Needs `make quickstart-corpus` once, for the model and the packages.
+wrong (another problem's answer, or one digit changed), scores it with `ytrain run` and looks where the wrong ones stand
+in scored.jsonl: with the quickstart's model as it is, for five tasks and for the one that it knows best, and after LoRA
+training on other records of the five tasks, all of them right. Needs `make quickstart-corpus` once.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "examples"))
+from make_flawed_data import TASKS, flawed, write_corpus  # noqa: E402
+
 MODEL = REPOSITORY / ".quickstart/models/SmolLM2-135M-Instruct"
 TRAINING_SEED = 1000
 """Of the problems that the model is trained on; the seeds of the corpora lie below it."""
@@ -55,12 +57,16 @@ def main() -> None:
     parser.add_argument("--training-records", type=int, default=200, help="0: only the model as it is")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
-    models = {"as it is": MODEL}
+    cases = {
+        "five tasks, the model as it is": (MODEL, tuple(TASKS)),
+        "number_format alone, which it knows best, the model as it is": (MODEL, ("number_format",)),
+    }
     if arguments.training_records:
-        models[f"trained on {arguments.training_records} right records"] = trained(folder, arguments.training_records)
-    for name, model in models.items():
+        model = trained(folder, arguments.training_records)
+        cases[f"five tasks, trained on {arguments.training_records} right records"] = (model, tuple(TASKS))
+    for name, (model, tasks) in cases.items():
         found = [
-            look(folder / f"{model.name}-{seed}", model, arguments.records, arguments.wrong, seed)
+            look(folder / f"{model.name}-{len(tasks)}-{seed}", model, arguments.records, arguments.wrong, seed, tasks)
             for seed in arguments.seeds
         ]
         print_table(name, arguments.seeds, found)
@@ -68,8 +74,6 @@ def main() -> None:
 
 def trained(folder: Path, records: int) -> Path:
     """The model after an epoch over right records of the tasks."""
-    from make_flawed_data import flawed, write_corpus
-
     data, output = folder / f"training-{records}", folder / f"trained-{records}"
     write_corpus(data, flawed(records, 0.0, 0, TRAINING_SEED))
     method = {
@@ -82,11 +86,9 @@ def trained(folder: Path, records: int) -> Path:
     return output / "merged"
 
 
-def look(folder: Path, model: Path, records: int, wrong: float, seed: int) -> Found:
+def look(folder: Path, model: Path, records: int, wrong: float, seed: int, tasks: Sequence[str]) -> Found:
     """Score one corpus and look up the wrong records."""
-    from make_flawed_data import flawed, write_corpus
-
-    write_corpus(folder / "corpus", flawed(records, wrong, 0, seed))
+    write_corpus(folder / "corpus", flawed(records, wrong, 0, seed, tasks))
     analyses = {"corpus": {"analyses": ["divergence"], "examples": 20}, "model": {"source": f"file://{model}"}}
     ytrain(folder / "run", folder / "corpus/records.jsonl", analyses)
     lines = read_lines(folder / "run/output/scored.jsonl")
@@ -119,7 +121,7 @@ def print_table(name: str, seeds: list[int], found: list[Found]) -> None:
     """Means over the corpora, and each corpus in brackets."""
     records, wrong = found[0].records, found[0].wrong
     tenth = records // 10
-    print(f"\nmodel {name}; {len(seeds)} corpora of {records} records, {wrong} wrong, seeds {seeds}")
+    print(f"\n{name}; {len(seeds)} corpora of {records} records, {wrong} wrong, seeds {seeds}")
     print(f"{'ranking':24}{f'precision@{wrong}':>28}{f'recall in the first {tenth}':>34}{'average precision':>30}")
     for ranking in RANKINGS:
         places = [one.places[ranking] for one in found]

@@ -32,6 +32,8 @@ from ytrain.report.live import open_progress
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "examples"))
+from make_flawed_data import flawed, write_corpus  # noqa: E402
+
 MODEL = REPOSITORY / ".quickstart/models/SmolLM2-135M-Instruct"
 Scores = tuple[np.ndarray, np.ndarray]
 """Loss and entropy of all answer tokens."""
@@ -78,8 +80,6 @@ def run_all(ways: dict[str, Callable[[], Scores]], dataset: TokenDataset, rounds
 
 def tokenised(folder: Path, records: int) -> TokenDataset:
     """The records as the job would read them."""
-    from make_flawed_data import flawed, write_corpus
-
     write_corpus(folder, flawed(records, 0.05, 0, seed=1))
     source = DataSource((("records.jsonl", folder / "records.jsonl"),))
     return prepare([source], load_tokenizer(MODEL), TokenSettings(max_tokens=1024), folder / "cache").dataset
