@@ -8,6 +8,7 @@ UV_VERSION := 0.13.9
 PLAY := .quickstart
 MODEL := $(PLAY)/models/SmolLM2-135M-Instruct
 EXAMPLE := examples/sftjob.yaml
+BROWSER := command -v chromium-headless-shell || command -v chromium || command -v chromium-browser || command -v google-chrome
 
 # A folder of wheels to look into before the package index, where there is one.
 WHEELS := $(wildcard ../shared/wheels)
@@ -15,7 +16,7 @@ export UV_FIND_LINKS := $(if $(WHEELS),$(abspath $(WHEELS)),$(UV_FIND_LINKS))
 export HF_HUB_OFFLINE ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv quickstart quickstart-cpt quickstart-rl demo check format generate golden test bench image lock clean
+.PHONY: help venv quickstart quickstart-cpt quickstart-rl quickstart-corpus demo check format generate golden test bench image lock clean
 .PHONY: cluster-up cluster-down cluster-status cluster-load cluster-unplug cluster-plug cluster-build
 .DEFAULT_GOAL := help
 
@@ -49,6 +50,13 @@ quickstart-rl: $(MODEL) $(PLAY)/data ## improve the same model at sums by reward
 	$(BIN)/ytrain run examples/rljob.yaml --claim ytrain=$(PLAY) --workdir $(PLAY)/run-rl
 	@echo
 	@echo "The page with all figures: $(PLAY)/run-rl/report.html"
+
+quickstart-corpus: $(MODEL) $(PLAY)/flawed ## find wrong and repeated records in a small corpus with the same model
+	$(BIN)/ytrain run examples/corpusjob.yaml --claim ytrain=$(PLAY) --workdir $(PLAY)/run-corpus
+
+$(PLAY)/flawed: examples/make_flawed_data.py | $(PLAY)/packages
+	$(BIN)/python examples/make_flawed_data.py $@
+	@touch $@
 
 $(PLAY)/corpus: examples/make_python_docs.py | $(VENV)/ready
 	$(BIN)/python examples/make_python_docs.py $@
@@ -89,6 +97,8 @@ generate: $(VENV)/ready ## write the CRD and the reference from the models
 
 test: builds-started check $(MODEL) $(PLAY)/data $(PLAY)/corpus ## every check and every test
 	@command -v ip >/dev/null || apt-get install -y iproute2 || echo "no ip command: the test of two network namespaces is skipped"
+	@{ $(BROWSER); } >/dev/null || apt-get install -y --no-install-recommends chromium-headless-shell || { \
+	  echo "the tests of corpus.html need a browser: install chromium-headless-shell or chromium"; exit 1; }
 	$(BIN)/pytest
 
 .venv-bench/ready: requirements/bench.txt | $(VENV)/ready

@@ -81,3 +81,22 @@ def test_the_pretraining_example_learns_its_domain_and_keeps_the_rest(claim: Pat
     assert result["packing"]["filled"] > 0.95  # of 32 rows; one of the epoch is nearly empty
     data = result["data"]
     assert data["encodedTokens"] == data["supervisedTokens"] + data["contextTokens"]
+
+
+def test_the_corpus_example_finds_what_repeats_and_ranks_every_record(claim: Path, tmp_path: Path) -> None:
+    make = [sys.executable, ROOT / "examples/make_flawed_data.py", claim / "flawed", "--records", "20"]
+    subprocess.run([*make, "--repeated", "2"], check=True)
+    command = [Path(sys.executable).with_name("ytrain"), "run", ROOT / "examples/corpusjob.yaml"]
+    command += ["--claim", f"ytrain={claim}", "--workdir", tmp_path / "run"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+    lines, cleaned, planted = (
+        [json.loads(line) for line in (claim / name).read_text().splitlines()]
+        for name in ("output/flawed/scored.jsonl", "output/flawed/cleaned.jsonl", "flawed/planted.jsonl")
+    )
+    repeated = {line["line"] for line in planted if line["planted"] == "repeated"}
+    assert len(lines) == 22 and len(repeated) == 2
+    assert {line["line"] for line in lines if line["duplicateOf"]} == repeated
+    assert len(cleaned) == sum(line["leftOut"] is None for line in lines)
+    assert (tmp_path / "run/corpus.html").stat().st_size < 10 << 20

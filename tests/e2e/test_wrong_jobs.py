@@ -35,7 +35,15 @@ def nothing_trained(run: Path) -> bool:
         ({"cpt": {}}, ["exactly one of sft, cpt, rl, corpus"]),
         ({"sft": ...}, ["exactly one of sft, cpt, rl, corpus"]),
         ({"data.overlong": "split"}, ["spec.data.overlong", "split", "use skip or truncate", "with cpt"]),
-        ({"sft": ..., "corpus": {}}, ["spec.corpus", "not available in this version", "sft, cpt"]),
+        (
+            {
+                "sft": ...,
+                "corpus": {},
+                "model.lora": {"rank": 4},
+                "data.validation": [{"source": "file://./chats.jsonl"}],
+            },
+            ["spec.model.lora: a corpus job trains no adapter", "spec.data.validation", "remove it or name it there"],
+        ),
         (
             {"deepspeed": {"config": {"gradient_clipping": 1.0}}},
             ["spec.deepspeed.config.gradient_clipping", "spec.optimization.gradientClip", "remove it"],

@@ -10,6 +10,9 @@ from ytrain_api.job import Spec
 FEW_STEPS = 10
 """With fewer, warm-up and decay leave almost no step at the peak learning rate."""
 
+FEW_RECORDS = 100
+"""Of fewer, chance alone moves mean and deviation by about a tenth of a deviation."""
+
 ENOUGH_STEPS = 50
 """What the suggested batch aims at."""
 
@@ -64,6 +67,27 @@ def beyond_positions(config: PretrainedConfig, dataset: TokenDataset) -> str | N
     return (
         f"the longest sample has {longest} tokens, the model was made for {made_for} (max_position_embeddings); "
         f"set data.maxTokens to {made_for} or below"
+    )
+
+
+def scored_once(report: DataReport, rows: int, row_tokens: int) -> str:
+    """What a corpus job will compute."""
+    words = (
+        f"every sample is scored once: {report.tokens:,} tokens in {rows:,} rows of up to {row_tokens:,}; "
+        "the model is not changed"
+    )
+    if report.skipped:
+        words += f". The {report.skipped:,} skipped records are not scored and will not be in cleaned.jsonl"
+    return words
+
+
+def few_records(report: DataReport) -> str | None:
+    """A corpus too small for z-scores, which compare each record with the rest."""
+    if report.used >= FEW_RECORDS:
+        return None
+    return (
+        f"{report.used} records: each is compared with the rest, which says little for fewer than {FEW_RECORDS}; "
+        "give more data"
     )
 
 

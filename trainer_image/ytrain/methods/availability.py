@@ -2,7 +2,8 @@
 
 from ytrain.engine.deepspeed_config import findings as deepspeed_findings
 from ytrain.methods import rl
-from ytrain.methods.chosen import TRAINING
+from ytrain.methods.chosen import AVAILABLE
+from ytrain.methods.corpus import ignored_fields
 from ytrain_api import YTrainJob
 from ytrain_api.errors import SpecError
 
@@ -15,9 +16,11 @@ def check_available(job: YTrainJob) -> None:
     findings = []
     if spec.suspend:
         findings.append("spec.suspend: true: the job is not to run; set it to false")
-    if spec.method not in TRAINING:
-        findings.append(f"spec.{spec.method}: not available in this version; available: {', '.join(TRAINING)}")
-    if spec.rl is not None:
+    if spec.method not in AVAILABLE:
+        findings.append(f"spec.{spec.method}: not available in this version; available: {', '.join(AVAILABLE)}")
+    if spec.corpus is not None:
+        findings += ignored_fields(spec)
+    elif spec.rl is not None:
         findings += rl.findings(spec)
     elif spec.deepspeed is not None:
         findings += deepspeed_findings(spec.deepspeed)

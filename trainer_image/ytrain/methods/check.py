@@ -16,7 +16,7 @@ from ytrain.data import DataReport, runs
 from ytrain.methods import advice, rl
 from ytrain.methods.availability import check_available
 from ytrain.methods.check_inputs import MODEL, broken_sources, model_sources, read_inputs
-from ytrain.methods.chosen import TRAINING
+from ytrain.methods.chosen import AVAILABLE, TRAINING
 from ytrain.methods.findings import Findings
 from ytrain.methods.forecast import (
     Course,
@@ -31,6 +31,7 @@ from ytrain.methods.inputs import Inputs, apply_secrets
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
 from ytrain.methods.policy import own_answers_scored
+from ytrain.methods.scoring_cost import scoring_cost
 from ytrain.models.cost import WindowCost
 from ytrain.models.load import check_vocabulary, load_config
 from ytrain.models.step_trace import NotTraceableError
@@ -101,7 +102,7 @@ def check(
             scratch=Path(scratch),
         )
         broken = broken_sources(spec, sources, result.findings)
-        if spec.method not in TRAINING:
+        if spec.method not in AVAILABLE:
             return result
         inputs = read_inputs(job_file, sources, cache=options.cache, broken=broken, findings=result.findings, tell=tell)
         configs = {
@@ -118,8 +119,10 @@ def check(
         result.notes.append("the run was not foretold: that needs a model and its training data")
         return result
     _account(spec, inputs, result)
-    if config is not None:
+    if config is not None and spec.method in TRAINING:
         _foretell(spec, config, list(others.values()), inputs, device, processes, result)
+    if config is not None and spec.corpus is not None:
+        _foretell_scoring(spec, config, inputs, result)
     return result
 
 
@@ -152,6 +155,14 @@ def _account(spec: Spec, inputs: Inputs, result: Check) -> None:
         result.previews.append(Preview(place, len(sample.input_ids), labels, runs(sample, inputs.tokenizer), reward))
     if inputs.ignored_files:
         result.notes.append(f"not data, ignored: {', '.join(inputs.ignored_files[:5])}")
+
+
+def _foretell_scoring(spec: Spec, config: PretrainedConfig, inputs: Inputs, result: Check) -> None:
+    """What a corpus job will compute, and whether there is enough to compare."""
+    cost, report = scoring_cost(spec, inputs.train.dataset), inputs.train.report
+    result.notes.append(advice.scored_once(report, cost.rows, cost.row_tokens))
+    warnings = [advice.few_records(report), advice.beyond_positions(config, inputs.train.dataset)]
+    result.warnings += [warning for warning in warnings if warning]
 
 
 def _foretell(

@@ -41,7 +41,7 @@ class OutputFolder:
         claims: Mapping[str, Path],
         run: RunFolder | None = None,
     ) -> None:
-        self.path = default if spec.output.target is None else _locate(spec.output.target, base_dir, claims)
+        self.path = default if spec.output.target is None else locate(spec.output.target, base_dir, claims)
         self._spec = spec
         self._config = config
         self._run = run.identity() if run else None
@@ -86,7 +86,12 @@ class OutputFolder:
         }
 
 
-def _locate(target: str, base_dir: Path, claims: Mapping[str, Path]) -> Path:
+def locate(target: str, base_dir: Path, claims: Mapping[str, Path]) -> Path:
+    """The folder that `spec.output.target` names.
+
+    Raises:
+        SpecError: a claim without a folder here, or a path that leaves its claim.
+    """
     scheme, _, rest = target.partition("://")
     if scheme == "file":
         return (base_dir / rest).resolve()

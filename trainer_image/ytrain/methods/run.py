@@ -1,6 +1,7 @@
 """The life of a run around its method: the work folder, the job's place in it, and a record of how it ended."""
 
 from ytrain.engine.world import World
+from ytrain.methods.analysis import analyse
 from ytrain.methods.availability import check_available
 from ytrain.methods.facts import facts_of_finished
 from ytrain.methods.inputs import apply_secrets
@@ -38,9 +39,10 @@ def run_job(
     apply_secrets(job_file)
     folder, config = options.folder, config_digest(job_file.job)
     world = world or World()
+    work = train if job_file.job.spec.corpus is None else analyse
     if not world.leads:
         if not folder.finished(config):
-            train(job_file, options, config, progress, stop, world)
+            work(job_file, options, config, progress, stop, world)
         return
     with folder.claimed(wait_seconds=lock_seconds):
         folder.check(_identity(job_file.job), options.resume)
@@ -53,9 +55,10 @@ def run_job(
         when_full = f"{folder.path} cannot hold more. Free space, then run the same command to go on"
         try:
             with full_disk_told(when_full):
-                write_json(folder.result, train(job_file, options, config, progress, stop, world))
+                write_json(folder.result, work(job_file, options, config, progress, stop, world))
                 progress.found(facts_of_finished(folder, job_file.job.spec))
-                write_report(folder.path)
+                if job_file.job.spec.corpus is None:  # a corpus job has written its own page
+                    write_report(folder.path)
         except YTrainError as error:
             record_failure(folder, job_file, error)
             raise

@@ -17,13 +17,13 @@ from ytrain.engine.device import choose_device, choose_precision, describe, peak
 from ytrain.engine.world import World
 from ytrain.methods.chosen import chosen_method
 from ytrain.methods.evaluator import Evaluator
-from ytrain.methods.facts import data_status
 from ytrain.methods.forecast import measure_filling
 from ytrain.methods.inputs import Inputs, load_inputs
 from ytrain.methods.memory import estimated_bytes
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
 from ytrain.methods.policy import policy_learner
+from ytrain.methods.reading import check_same_data, tell_inputs, tell_tokenising
 from ytrain.methods.setup import Models, engine, load_models, objective, peak_learning_rate, plan, selection
 from ytrain.methods.stopwatch import Stopwatch
 from ytrain.models.language_model import LanguageModel
@@ -39,7 +39,7 @@ from ytrain.training.schedule import learning_rate
 from ytrain.training.stop import StopRequest
 from ytrain.training.supervised import SupervisedLearner
 from ytrain_api import JobFile
-from ytrain_api.errors import DataError, Preempted, SpecError
+from ytrain_api.errors import SpecError
 from ytrain_api.job import Spec
 from ytrain_api.protocol import Facts
 
@@ -76,9 +76,9 @@ def train(
             sources,
             cache=options.cache,
             skipped=folder.skipped if world.leads else None,
-            tell=partial(_tell_tokenising, progress, stop),
+            tell=partial(tell_tokenising, progress, stop),
         )
-    _tell_inputs(inputs, progress, answered=spec.rl is not None)
+    tell_inputs(inputs, progress, spec.method)
     device = choose_device(options.device)
     with watch.phase("loading", "loading the model"):
         dtype = choose_precision(spec.model.precision, device)
@@ -87,7 +87,7 @@ def train(
             check_packed_forward(models.current, packing=spec.data.packing)
     with watch.phase("connecting", "meeting the other ranks"):
         world.connect(device)
-        _check_same_data(inputs, world)
+        check_same_data(inputs, world)
     with watch.phase("preparing", "setting up the optimizer"):  # with DeepSpeed it takes seconds
         moves = engine(spec, models.current, world)
     evaluator = Evaluator(spec, inputs, models.current, models.start, moves, folder, world, progress)
@@ -133,37 +133,6 @@ def train(
         "timing": watch.seconds,
         "digests": {"output": written["digest"], "data": position.data_digest, "config": config},
     }
-
-
-def _tell_tokenising(progress: Progress, stop: StopRequest, words: str) -> None:
-    progress.activity(f"tokenising, {words}")
-    if stop.signal is not None:
-        raise Preempted(f"stopped by {stop.signal.name} while tokenising")
-
-
-def _check_same_data(inputs: Inputs, world: World) -> None:
-    digests = world.gather(inputs.train.report.digest)
-    others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
-    if others:
-        raise DataError(
-            f"spec.data.train: rank {others[0]} reads other data than rank 0; "
-            "give every worker the same files, such as one shared volume"
-        )
-
-
-def _tell_inputs(inputs: Inputs, progress: Progress, *, answered: bool) -> None:
-    report = inputs.train.report
-    what = (
-        f"{report.samples:,} prompts"
-        if answered
-        else f"{report.samples:,} samples, {report.tokens:,} tokens, {report.supervised_tokens:,} of them learned"
-    )
-    progress.note(f"{what}; {report.skipped} of {report.read} records skipped")
-    for skipped in report.first_skipped:
-        progress.note(f"  skipped {skipped}")
-    if inputs.ignored_files:
-        progress.note(f"not data, ignored: {', '.join(inputs.ignored_files[:5])}")
-    progress.found(Facts(data=data_status(report.to_json())))
 
 
 def _supervised_learner(spec: Spec, inputs: Inputs, models: Models, moves: Engine, world: World) -> SupervisedLearner:

@@ -71,7 +71,8 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
         rows.append(("Model", str(source)))
     if method:
         lora = (spec.get("model") or {}).get("lora")
-        rows.append(("Method", f"{method}, {'LoRA' if lora else 'all weights'}"))
+        words = "corpus analysis" if method == "CORPUS" else f"{method}, {'LoRA' if lora else 'all weights'}"
+        rows.append(("Method", words))
     if record.metrics:
         rows.append(("Steps", f"{record.metrics[-1].step:,} in {record.metrics[-1].epoch:.2f} epochs"))
         rows.append(("Trained tokens", f"{sum(metrics.supervised_tokens for metrics in record.metrics):,}"))

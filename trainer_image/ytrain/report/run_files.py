@@ -3,7 +3,7 @@
 Every field that an unfinished run may lack has a default; `record.py` reads the files, `outcome.py` judges them.
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -225,3 +225,5 @@ class Result(_FileModel):
     memory: Memory | None = None
     timing: dict[str, float] = {}
     output: Output | None = None
+    corpus: dict[str, Any] | None = None
+    """What a corpus job counted."""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ytrain.report.corpus_summary import print_corpus_summary
 from ytrain.report.outcome import Change, Outcome, judge
 from ytrain.report.record import RunRecord, RunState, read_run
 from ytrain.report.reward import RewardChange, reward_change
@@ -26,6 +27,9 @@ STYLES = {
 def print_summary(run_dir: Path, console: Console) -> None:
     """Print the outcome of the run in `run_dir`, finished or not. Raises FileNotFoundError without such a folder."""
     record = read_run(run_dir)
+    if record.state is RunState.SUCCEEDED and record.result and record.result.corpus:
+        print_corpus_summary(run_dir, record.result.model_dump(by_alias=True), console)
+        return
     reward = reward_change(record.metrics)
     outcome = judge(record.evaluation, reward)
     console.print()

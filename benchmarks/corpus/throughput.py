@@ -1,0 +1,131 @@
+"""How fast a corpus is scored, against the same analysis sample by sample with transformers alone.
+
+`python benchmarks/corpus/throughput.py` scores the records of examples/make_flawed_data.py with each of
+
+- `ytrain`: rows of packed samples, logits of answer tokens only, in chunks;
+- `sample by sample`: one forward pass a record, its whole logits matrix, loss, entropy and mean hidden state from it;
+- `two passes`: loss and entropy each with a forward pass of its own.
+
+Everything is in one process and alternates, on as many threads as OMP_NUM_THREADS says. The largest difference of a
+token's loss or entropy is printed too: they must compute the same. Needs `make quickstart-corpus` once.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from transformers import AutoModelForCausalLM
+
+from ytrain.corpus.scoring import ScoreFiles, score
+from ytrain.data import DataSource, TokenDataset, TokenSettings, prepare
+from ytrain.engine.world import World
+from ytrain.models.load import load_language_model, load_tokenizer
+from ytrain.report.live import open_progress
+
+REPOSITORY = Path(__file__).parents[2]
+sys.path.insert(0, str(REPOSITORY / "examples"))
+from make_flawed_data import flawed, write_corpus  # noqa: E402
+
+MODEL = REPOSITORY / ".quickstart/models/SmolLM2-135M-Instruct"
+Scores = tuple[np.ndarray, np.ndarray]
+"""Loss and entropy of all answer tokens."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--row-tokens", type=int, default=1024, help="of ytrain's rows")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        dataset = tokenised(Path(scratch), arguments.records)
+        ways = {
+            "ytrain": packed(Path(scratch), dataset, arguments.row_tokens),
+            "sample by sample": alone(dataset, passes=1),
+            "two passes": alone(dataset, passes=2),
+        }
+        run_all(ways, dataset, arguments.rounds)
+
+
+def run_all(ways: dict[str, Callable[[], Scores]], dataset: TokenDataset, rounds: int) -> None:
+    """Run every way in turn and print the table."""
+    clock: dict[str, list[float]] = {name: [] for name in ways}
+    processor: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, Scores] = {}
+    for turn in range(rounds):
+        for name in list(ways)[:: 1 if turn % 2 == 0 else -1]:
+            began, used = time.monotonic(), time.process_time()
+            found[name] = ways[name]()
+            clock[name].append(time.monotonic() - began)
+            processor[name].append(time.process_time() - used)
+            print(f"round {turn + 1}: {name} {clock[name][-1]:.1f} s", file=sys.stderr)
+    tokens = int(dataset.lengths.sum())
+    print(f"{len(dataset)} records, {tokens:,} tokens, {int(dataset.supervised_counts.sum()):,} of answers")
+    print(f"{torch.get_num_threads()} threads, {rounds} rounds\n")
+    print(f"{'way':20}{'tokens/s':>12}{'tokens a CPU-second':>24}{'CPU time of ytrain':>22}{'largest difference':>22}")
+    for name in ways:
+        rate, cpu_rate = tokens / statistics.median(clock[name]), tokens / statistics.median(processor[name])
+        times = statistics.median(processor[name]) / statistics.median(processor["ytrain"])
+        difference = max(float(np.abs(a - b).max()) for a, b in zip(found[name], found["ytrain"], strict=True))
+        print(f"{name:20}{rate:>12.0f}{cpu_rate:>24.0f}{times:>21.2f}x{difference:>22.1e}")
+
+
+def tokenised(folder: Path, records: int) -> TokenDataset:
+    """The records as the job would read them."""
+    write_corpus(folder, flawed(records, 0.05, 0, seed=1))
+    source = DataSource((("records.jsonl", folder / "records.jsonl"),))
+    return prepare([source], load_tokenizer(MODEL), TokenSettings(max_tokens=1024), folder / "cache").dataset
+
+
+def packed(folder: Path, dataset: TokenDataset, row_tokens: int) -> Callable[[], Scores]:
+    """Scores as a corpus job computes them."""
+    model = load_language_model(MODEL, compute_dtype=torch.float32, device=torch.device("cpu"), trained=False)
+    turns = iter(range(1000))
+
+    def compute() -> Scores:
+        files = ScoreFiles(folder / f"scores-{next(turns)}", dataset, row_tokens)
+        progress = open_progress(Console(quiet=True))
+        score(model, dataset, files, packing=True, world=World(), progress=progress, stopped=lambda: False)
+        losses, entropies = zip(*files.sample_tokens(), strict=True)
+        return np.concatenate(losses), np.concatenate(entropies)
+
+    return compute
+
+
+def alone(dataset: TokenDataset, *, passes: int) -> Callable[[], Scores]:
+    """Scores by plain transformers."""
+    model: Any = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+
+    def rows_of(index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities `[R, V]` at the answer's rows, and the labels."""
+        sample = dataset[index]
+        ids = torch.from_numpy(sample.input_ids.astype(np.int64))
+        at = torch.from_numpy(np.flatnonzero(sample.supervised))
+        output = model(input_ids=ids[None], use_cache=False, output_hidden_states=True)
+        output.hidden_states[-1][0, at - 1].mean(0)
+        return torch.log_softmax(output.logits[0].float(), dim=-1)[at - 1], ids[at]
+
+    def compute() -> Scores:
+        losses, entropies = [], []
+        with torch.inference_mode():
+            for index in range(len(dataset)):
+                log_p, labels = rows_of(index)
+                losses.append(-log_p.gather(1, labels[:, None])[:, 0].numpy())
+                if passes == 2:
+                    log_p, _ = rows_of(index)
+                entropies.append(-(log_p.exp() * log_p).sum(-1).numpy())
+        return np.concatenate(losses), np.concatenate(entropies)
+
+    return compute
+
+
+if __name__ == "__main__":
+    main()

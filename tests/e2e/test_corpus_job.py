@@ -1,0 +1,154 @@
+"""A corpus job by the command line: what it leaves behind, stopped or not, by one rank or two."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Commands, Ended
+from run_folders import files_of, read_lines, write_job
+from tests.conftest import write_chats
+
+pytestmark = pytest.mark.e2e
+
+CORPUS: dict[str, Any] = {
+    "sft": ...,
+    "optimization": ...,
+    "corpus": {"clusters": {"minSize": 4}},
+    "data.maxTokens": 200,
+}
+STORY = "once upon a time a fox met a hare in a wood where nobody had ever been before and they talked until night fell"
+
+
+def records() -> list[dict[str, Any]]:
+    """Records of several formats, of which some repeat others."""
+    asked: list[dict[str, Any]] = [
+        {"prompt": f"what is {i} and {i + 1}?", "response": f"{2 * i + 1}"} for i in range(30)
+    ]
+    asked += [{"instruction": "tell", "input": "", "output": STORY}, {"question": "tell", "answer": STORY + " again"}]
+    asked += [{"messages": [{"role": "user", "content": "привет"}, {"role": "assistant", "content": "пока"}]}]
+    return asked
+
+
+def write_corpus(directory: Path) -> None:
+    lines = [json.dumps(record, ensure_ascii=False) for record in records()]
+    lines.insert(3, '{"prompt": "no answer", "response": ""}')
+    (directory / "records.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def whole(ytrain: Commands, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which a corpus job has run to its end in the folder `whole`."""
+    directory = tmp_path_factory.mktemp("corpus")
+    write_corpus(directory)
+    data = {"data.train": [{"source": "file://./records.jsonl"}], "data.maxBadFraction": 0.1}
+    write_job(directory, model_folder, CORPUS | data)
+    ended = ytrain(directory, "run", "tiny.yaml", "--workdir", "whole")
+    ended.expect(0, "33 records scored", "likelyWrongLabel", "1 near-duplicates", "corpus.html", "data.train")
+    return directory
+
+
+def test_every_record_is_ranked_unchanged_with_its_scores_and_place(whole: Path) -> None:
+    lines = read_lines(whole / "whole/output/scored.jsonl")
+    assert [line["rank"] for line in lines] == list(range(1, 34))
+    by_place = {line["line"]: line["record"] for line in lines}
+    original = (whole / "records.jsonl").read_text().splitlines()
+    assert by_place == {number: json.loads(text) for number, text in enumerate(original, start=1) if number != 4}
+    wrong = [line["class"] == "likelyWrongLabel" for line in lines]
+    assert wrong == sorted(wrong, reverse=True)
+    for line in lines:
+        scores = line["scores"]
+        assert scores["divergence"] == pytest.approx(scores["zLoss"] - scores["zEntropy"], abs=1e-3)
+        assert line["source"].endswith("records.jsonl") and scores["loss"] > 0 and scores["entropy"] > 0
+    [again] = [line for line in lines if line["duplicateOf"]]
+    assert again["record"]["answer"].endswith(" again") and again["duplicateOf"]["line"] == 32
+    [foreign] = [line for line in lines if any("Cyrillic" in reason for reason in line["reasons"])]
+    assert "messages" in foreign["record"]
+
+
+def test_the_cleaned_records_are_the_others_in_their_order_and_can_be_trained_on(
+    ytrain: Commands, whole: Path, model_folder: Path
+) -> None:
+    lines = read_lines(whole / "whole/output/scored.jsonl")
+    kept = sorted((line["line"], line["record"]) for line in lines if not line["leftOut"])
+    cleaned = read_lines(whole / "whole/output/cleaned.jsonl")
+    assert cleaned == [record for _, record in kept] and 0 < len(cleaned) < 33
+    result = json.loads((whole / "whole/result.json").read_text())
+    assert result["corpus"]["kept"] == len(cleaned)
+    assert sum(result["corpus"]["leftOut"].values()) == 33 - len(cleaned)
+    assert result["data"]["skipped"] == 1 and len(read_lines(whole / "whole/skipped.jsonl")) == 1
+    write_job(whole, model_folder, {"data.train": [{"source": "file://./whole/output/cleaned.jsonl"}]}, name="next")
+    ytrain(whole, "check", "next.yaml").expect(0, f"{len(cleaned)} used", "nothing wrong found")
+
+
+def test_run_again_it_does_nothing_and_two_ranks_find_the_same(ytrain: Commands, whole: Path) -> None:
+    ytrain(whole, "run", "tiny.yaml", "--workdir", "whole").expect(0, "this job is done already")
+    ytrain(whole, "run", "tiny.yaml", "--workdir", "two", "--processes", "2").expect(0, "33 records scored")
+    assert files_of(whole / "two/output") == files_of(whole / "whole/output")
+    assert (whole / "two/corpus.html").read_bytes() == (whole / "whole/corpus.html").read_bytes()
+    assert json.loads((whole / "two/result.json").read_text())["ranks"] == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_stopped_it_goes_on_with_what_is_missing(
+    ytrain: Commands, model_folder: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    write_chats(tmp_path / "chats.jsonl", 3000)
+    write_job(tmp_path, model_folder, CORPUS)
+    run = tmp_path / "run"
+    running = ytrain.start(tmp_path, "run", "tiny.yaml", "--workdir", "run")
+    running.until(lambda: len(list(run.glob("scores/*/*.npz"))) >= 3)
+    ended = running.send(number).wait()
+    if number == signal.SIGTERM:
+        ended.expect(143, "SIGTERM while scoring", "Run the same command to go on")
+    assert not (run / "output").exists()
+    shards = {path: path.stat().st_mtime_ns for path in run.glob("scores/*/*.npz")}
+
+    ytrain(tmp_path, "run", "tiny.yaml", "--workdir", "run").expect(0, "3,000 records scored")
+    ytrain(tmp_path, "run", "tiny.yaml", "--workdir", "whole").expect(0)
+    assert all(path.stat().st_mtime_ns == when for path, when in shards.items())
+    assert 3 <= len(shards) < len(list(run.glob("scores/*/*.npz")))
+    assert files_of(run / "output") == files_of(tmp_path / "whole/output")
+
+
+def test_texts_that_are_split_are_records_as_they_were_read(
+    ytrain: Commands, model_folder: Path, tmp_path: Path
+) -> None:
+    texts = [f"{word} " * 90 + f"end of {number}" for number, word in enumerate(("rain", "snow", "hail", "fog"))]
+    with (tmp_path / "texts.jsonl").open("w") as file:
+        file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+    changes = {"data.train": [{"source": "file://./texts.jsonl"}], "data.overlong": "split", "data.maxTokens": 96}
+    write_job(tmp_path, model_folder, CORPUS | changes)
+    ytrain(tmp_path, "run", "tiny.yaml", "--workdir", "run").expect(0, "4 records scored")
+    lines = read_lines(tmp_path / "run/output/scored.jsonl")
+    assert sorted(line["record"]["text"] for line in lines) == sorted(texts)
+    assert all(line["scores"]["tokens"] > 300 for line in lines)
+
+
+def test_the_target_is_filled_and_never_overwritten(
+    ytrain: Commands, whole: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    write_corpus(tmp_path)
+    data = {"data.train": [{"source": "file://./records.jsonl"}], "data.maxBadFraction": 0.1}
+    write_job(tmp_path, model_folder, CORPUS | data | {"output": {"target": "file://./out"}})
+    ytrain(tmp_path, "run", "tiny.yaml", "--workdir", "run").expect(0, str(tmp_path / "out/cleaned.jsonl"))
+    content = files_of(tmp_path / "out")
+    assert content["scored.jsonl"].replace(str(tmp_path).encode(), b"") == files_of(whole / "whole/output")[
+        "scored.jsonl"
+    ].replace(str(whole).encode(), b"")
+    write_job(tmp_path, model_folder, CORPUS | data | {"output": {"target": "file://./out"}, "corpus": {}})
+    ytrain(tmp_path, "run", "tiny.yaml", "--workdir", "other").expect(2, "spec.output.target", "file://./out")
+    assert files_of(tmp_path / "out") == content
+
+
+def test_check_tells_what_a_corpus_job_will_do(
+    ytrain_here: Callable[..., Ended], model_folder: Path, tmp_path: Path
+) -> None:
+    write_corpus(tmp_path)
+    data = {"data.train": [{"source": "file://./records.jsonl"}], "data.maxBadFraction": 0.1}
+    write_job(tmp_path, model_folder, CORPUS | data)
+    ytrain_here(tmp_path, "check", "tiny.yaml").expect(
+        0, "33 used", "scored once", "1 skipped records are not scored", "says little for fewer than 100"
+    )

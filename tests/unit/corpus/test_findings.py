@@ -1,0 +1,96 @@
+"""What is repeated, alike, odd and left out, on texts and points small enough to say what must come out."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ytrain.corpus.anomalies import oddities, shape
+from ytrain.corpus.clusters import cluster
+from ytrain.corpus.duplicates import jaccard, near_duplicates
+from ytrain.corpus.judgement import LEFT_OUT_DUPLICATE, LEFT_OUT_LABEL, left_out
+
+pytestmark = pytest.mark.unit
+
+STORY = "the quick brown fox jumps over the lazy dog while 12 cats look on from the wall and sing about rain and snow"
+
+
+@pytest.mark.parametrize(
+    ("other", "repeats"),
+    [
+        (STORY, True),
+        (STORY.upper(), True),
+        (STORY.replace(" ", "\n  "), True),
+        (STORY + " today", True),
+        (STORY + " but not on a day like this one", False),
+        (STORY.replace("12", "13"), False),  # another number is another task, however alike the words
+        ("nothing of the kind", False),
+        ("", False),
+    ],
+)
+def test_a_text_repeats_an_earlier_one(other: str, repeats: bool) -> None:
+    assert near_duplicates(["something else", STORY, other], 0.9) == [0, 1, 1 if repeats else 2]
+
+
+def test_similarity_is_the_share_of_common_word_groups() -> None:
+    one, other = "a b c d e f", "a b c d e g"  # abc bcd cde in common, def and deg not: 3 of 5
+    assert near_duplicates([one, other], 0.6) == [0, 0]
+    assert near_duplicates([one, other], 0.61) == [0, 1]
+
+
+def test_every_repetition_names_the_first() -> None:
+    assert near_duplicates([STORY, "x", STORY + " now", STORY, "x"], 0.9) == [0, 1, 0, 0, 1]
+
+
+def test_tasks_made_from_one_template_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def counted(a: Any, b: Any) -> float:
+        compared.append(1)
+        return jaccard(a, b)
+
+    monkeypatch.setattr("ytrain.corpus.duplicates.jaccard", counted)
+    texts = [f"{STORY}, {i} times" for i in range(300)]
+    assert near_duplicates([*texts, texts[7] + " now"], 0.9) == [*range(300), 7]
+    assert 1 <= len(compared) < 10  # all pairs are 45,150
+
+
+def test_what_is_left_out_keeps_one_of_each_group_and_no_wrong_label() -> None:
+    wrong = [False, True, False, False, False]
+    first = [0, 1, 1, 0, 1]  # 1 is wrong, so of its group 2 is the one that stays
+    assert left_out(wrong, first) == {1: LEFT_OUT_LABEL, 3: LEFT_OUT_DUPLICATE, 4: LEFT_OUT_DUPLICATE}
+    assert left_out(wrong, None) == {1: LEFT_OUT_LABEL}
+
+
+def test_two_clouds_are_two_clusters_with_representatives_from_their_middle() -> None:
+    random = np.random.default_rng(0)
+    centres = np.repeat([[0.0, 0, 0, 0], [9.0, 9, 0, 0]], 30, axis=0)
+    found = cluster(centres + random.normal(0, 0.5, (60, 4)), min_size=10, dimensions=3)
+    assert len(set(found.label_N[:30].tolist()) - {-1}) == len(set(found.label_N[30:].tolist()) - {-1}) == 1
+    assert set(found.label_N[:30].tolist()) - {-1} != set(found.label_N[30:].tolist()) - {-1}
+    for name, members in found.representatives.items():
+        assert len(members) == 3 and all(found.label_N[member] == name for member in members)
+    assert found.map_N2.shape == (60, 2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_handful_of_records_is_no_cluster(count: int) -> None:
+    found = cluster(np.random.default_rng(0).normal(size=(count, 4)), min_size=5, dimensions=30)
+    assert found.label_N.tolist() == [-1] * count and found.representatives == {}
+
+
+def test_records_unlike_the_rest_say_in_what() -> None:
+    usual = [{"prompt": "how many?", "response": f"it is {i}"} for i in range(20)]
+    odd = [
+        {"prompt": "сколько?", "response": "это много"},
+        {"question": "how many?", "answer": "it is 3"},
+        {"prompt": "how many?", "response": "it is 4<|im_end|>"},
+        {"prompt": "how many?", "response": "it is 5"},
+    ]
+    shapes = [shape(record, "\n".join(record.values())) for record in usual + odd]
+    found = oddities(shapes, np.array([*[9, 10, 11, 10] * 5, 10, 10, 10, 4000]))
+    assert {index: len(reasons) for index, reasons in found.items()} == {20: 1, 21: 1, 22: 1, 23: 1}
+    assert "Cyrillic" in found[20][0] and "Latin" in found[20][0]
+    assert "answer, question" in found[21][0] and "prompt, response" in found[21][0]
+    assert "<|im_end|>" in found[22][0]
+    assert "4,000 tokens" in found[23][0] and "10" in found[23][0]
