@@ -2,7 +2,6 @@
 
 from ytrain.engine.deepspeed_config import findings as deepspeed_findings
 from ytrain.methods import rl
-from ytrain.methods.chosen import AVAILABLE
 from ytrain.methods.corpus import ignored_fields
 from ytrain_api import YTrainJob
 from ytrain_api.errors import SpecError
@@ -16,8 +15,6 @@ def check_available(job: YTrainJob) -> None:
     findings = []
     if spec.suspend:
         findings.append("spec.suspend: true: the job is not to run; set it to false")
-    if spec.method not in AVAILABLE:
-        findings.append(f"spec.{spec.method}: not available in this version; available: {', '.join(AVAILABLE)}")
     if spec.corpus is not None:
         findings += ignored_fields(spec)
     elif spec.rl is not None:

@@ -16,7 +16,7 @@ from ytrain.data import DataReport, runs
 from ytrain.methods import advice, rl
 from ytrain.methods.availability import check_available
 from ytrain.methods.check_inputs import MODEL, broken_sources, model_sources, read_inputs
-from ytrain.methods.chosen import AVAILABLE, TRAINING
+from ytrain.methods.chosen import TRAINING
 from ytrain.methods.findings import Findings
 from ytrain.methods.forecast import (
     Course,
@@ -102,8 +102,6 @@ def check(
             scratch=Path(scratch),
         )
         broken = broken_sources(spec, sources, result.findings)
-        if spec.method not in AVAILABLE:
-            return result
         inputs = read_inputs(job_file, sources, cache=options.cache, broken=broken, findings=result.findings, tell=tell)
         configs = {
             field: result.findings.attempt(partial(_config, sources, uri, field))

@@ -7,11 +7,9 @@ from ytrain_api.job import Spec
 TRAINING = ("sft", "cpt", "rl")
 """Methods that train a model."""
 
-AVAILABLE = (*TRAINING, "corpus")
-
 
 def chosen_method(spec: Spec) -> Method:
-    """The method of a job that trains on given tokens, or scores them."""
+    """What a job does with its records, in the words that all methods share."""
     if spec.sft is not None:
         return sft.method(spec.sft)
     if spec.cpt is not None:
