@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ytrain.rl.tree import ROOT, Ids, Leaf, Node, SampleTree
+from ytrain.rl.tree import ENTROPY_DECIMALS, ROOT, Ids, Leaf, Node, SampleTree
 
 
 @dataclass(eq=False, kw_only=True)
@@ -49,7 +49,7 @@ def fork_points(chains: Sequence[Chain], count: int) -> list[tuple[Chain, int]]:
     the earlier chain's and the earlier token's come first.
     """
     points = [
-        (-entropy, number, index)
+        (-round(entropy, ENTROPY_DECIMALS), number, index)
         for number, chain in enumerate(chains)
         for index, entropy in enumerate(chain.entropy)
         if index > 0 and index not in chain.forked

@@ -29,6 +29,7 @@ from ytrain.rl.prompts import Prompt, Prompts
 from ytrain.rl.rewards import Failure, RewardService, Sample
 from ytrain.rl.rollout import Request, Rolled, RolloutEngine
 from ytrain.rl.sampler import at_temperature
+from ytrain.rl.tree import ENTROPY_DECIMALS
 from ytrain.training.loop import Learned
 from ytrain.training.plan import Plan, Step
 from ytrain.training.selection import keys, largest
@@ -177,7 +178,7 @@ class PolicyLearner:
         if self.settings.gate != "entropy":
             return None
         entropies = np.concatenate([np.zeros(0, np.float32), *(layout.entropy_R for layout in layouts)])
-        return largest(entropies, TOP_ENTROPY_SHARE, self.world)
+        return largest(entropies.round(ENTROPY_DECIMALS), TOP_ENTROPY_SHARE, self.world)
 
     def _row(self, layouts: Sequence[Layout], limit: np.uint32 | None) -> TrainedRow:
         device = self.model.device
@@ -187,7 +188,7 @@ class PolicyLearner:
         )
         gate = np.ones_like(gain)
         if limit is not None:
-            gate = (keys(entropies) >= limit).astype(np.float32)
+            gate = (keys(entropies.round(ENTROPY_DECIMALS)) >= limit).astype(np.float32)
         elif self.gate is not None:
             gate = self.gate(torch.from_numpy(-sampled)).numpy()
         weight = PolicyWeight(

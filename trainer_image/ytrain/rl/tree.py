@@ -14,6 +14,9 @@ Ids = NDArray[np.int32]
 Figures = NDArray[np.float32]
 ROOT = -1
 """The parent of a node that follows the prompt."""
+ENTROPY_DECIMALS = 3
+"""To which entropies (nats) are compared: equal prefixes differ by rounding, which depends on what is computed beside
+them, and so on the number of ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)
