@@ -3,7 +3,8 @@
 `python benchmarks/corpus/planted.py` makes a corpus of reasoning-gym tasks for each seed, makes 5 % of its answers
 wrong (another problem's answer, or one digit changed), scores it with `ytrain run` and looks where the wrong ones stand
 in scored.jsonl: with the quickstart's model as it is, for five tasks and for the one that it knows best, and after LoRA
-training on other records of the five tasks, all of them right. Needs `make quickstart-corpus` once.
+training on other records of the five tasks, all of them right. Needs `make quickstart-corpus` once. The order of terms
+in integrals hangs on PYTHONHASHSEED: set it to repeat a corpus to the letter.
 """
 
 import argparse
@@ -75,7 +76,8 @@ def main() -> None:
 def trained(folder: Path, records: int) -> Path:
     """The model after an epoch over right records of the tasks."""
     data, output = folder / f"training-{records}", folder / f"trained-{records}"
-    write_corpus(data, flawed(records, 0.0, 0, TRAINING_SEED))
+    if not (data / "records.jsonl").is_file():
+        write_corpus(data, flawed(records, 0.0, 0, TRAINING_SEED))
     method = {
         "model": {"source": f"file://{MODEL}", "lora": {"rank": 16, "alpha": 32}},
         "sft": {},
@@ -88,7 +90,8 @@ def trained(folder: Path, records: int) -> Path:
 
 def look(folder: Path, model: Path, records: int, wrong: float, seed: int, tasks: Sequence[str]) -> Found:
     """Score one corpus and look up the wrong records."""
-    write_corpus(folder / "corpus", flawed(records, wrong, 0, seed, tasks))
+    if not (folder / "corpus/planted.jsonl").is_file():  # what is scored must be what is looked up
+        write_corpus(folder / "corpus", flawed(records, wrong, 0, seed, tasks))
     analyses = {"corpus": {"analyses": ["divergence"], "examples": 20}, "model": {"source": f"file://{model}"}}
     ytrain(folder / "run", folder / "corpus/records.jsonl", analyses)
     lines = read_lines(folder / "run/output/scored.jsonl")

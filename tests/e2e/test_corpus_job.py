@@ -32,6 +32,11 @@ def records() -> list[dict[str, Any]]:
     return asked
 
 
+def results(output: Path) -> list[bytes]:
+    """The records that a job wrote; ytrain.json beside them names the work folder, which may differ."""
+    return [(output / name).read_bytes() for name in ("scored.jsonl", "cleaned.jsonl")]
+
+
 def write_corpus(directory: Path) -> None:
     lines = [json.dumps(record, ensure_ascii=False) for record in records()]
     lines.insert(3, '{"prompt": "no answer", "response": ""}')
@@ -86,7 +91,7 @@ def test_the_cleaned_records_are_the_others_in_their_order_and_can_be_trained_on
 def test_run_again_it_does_nothing_and_two_ranks_find_the_same(ytrain: Commands, whole: Path) -> None:
     ytrain(whole, "run", "tiny.yaml", "--workdir", "whole").expect(0, "this job is done already")
     ytrain(whole, "run", "tiny.yaml", "--workdir", "two", "--processes", "2").expect(0, "33 records scored")
-    assert files_of(whole / "two/output") == files_of(whole / "whole/output")
+    assert results(whole / "two/output") == results(whole / "whole/output")
     assert (whole / "two/corpus.html").read_bytes() == (whole / "whole/corpus.html").read_bytes()
     assert json.loads((whole / "two/result.json").read_text())["ranks"] == 2
 
@@ -110,7 +115,7 @@ def test_stopped_it_goes_on_with_what_is_missing(
     ytrain(tmp_path, "run", "tiny.yaml", "--workdir", "whole").expect(0)
     assert all(path.stat().st_mtime_ns == when for path, when in shards.items())
     assert 3 <= len(shards) < len(list(run.glob("scores/*/*.npz")))
-    assert files_of(run / "output") == files_of(tmp_path / "whole/output")
+    assert results(run / "output") == results(tmp_path / "whole/output")
 
 
 def test_texts_that_are_split_are_records_as_they_were_read(
@@ -138,9 +143,29 @@ def test_the_target_is_filled_and_never_overwritten(
     assert content["scored.jsonl"].replace(str(tmp_path).encode(), b"") == files_of(whole / "whole/output")[
         "scored.jsonl"
     ].replace(str(whole).encode(), b"")
-    write_job(tmp_path, model_folder, CORPUS | data | {"output": {"target": "file://./out"}, "corpus": {}})
     ytrain(tmp_path, "run", "tiny.yaml", "--workdir", "other").expect(2, "spec.output.target", "file://./out")
     assert files_of(tmp_path / "out") == content
+
+
+def test_other_settings_judge_the_same_scores_anew(ytrain: Commands, model_folder: Path, tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    data = {"data.train": [{"source": "file://./records.jsonl"}], "data.maxBadFraction": 0.1}
+    write_job(tmp_path, model_folder, CORPUS | data)
+    ytrain(tmp_path, "run", "tiny.yaml").expect(0)
+    output = tmp_path / "runs/tiny/output"
+    shards = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/tiny/scores/*/*.npz")}
+    before = read_lines(output / "scored.jsonl")
+    write_job(tmp_path, model_folder, CORPUS | data | {"corpus": {"divergence": {"threshold": 0.01}}})
+    ytrain(tmp_path, "run", "tiny.yaml").expect(0, "33 records scored")
+    after = read_lines(output / "scored.jsonl")
+    assert shards and shards == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/tiny/scores/*/*.npz")}
+    normal = [sum(line["class"] == "normal" for line in lines) for lines in (before, after)]
+    assert normal[1] < normal[0]
+    scores = [{line["line"]: line["scores"] for line in lines} for lines in (before, after)]
+    assert scores[0] == scores[1]
+    write_job(tmp_path, model_folder, CORPUS | data | {"data.maxTokens": 150})
+    ytrain(tmp_path, "run", "tiny.yaml").expect(2, "runs/tiny/output")
+    assert read_lines(output / "scored.jsonl") == after
 
 
 def test_check_tells_what_a_corpus_job_will_do(

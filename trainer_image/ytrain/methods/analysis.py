@@ -5,6 +5,7 @@ It can be stopped at any point and called again with the same arguments: what is
 
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ from ytrain.report.live import Progress
 from ytrain.sources import Sources
 from ytrain.training.run_folder import read_json, write_json
 from ytrain.training.stop import StopRequest
-from ytrain_api import JobFile
+from ytrain_api import JobFile, YTrainJob, config_digest
+from ytrain_api.corpus import Corpus
 from ytrain_api.errors import Preempted
 from ytrain_api.job import Spec
 
@@ -55,7 +57,8 @@ def analyse(
     """
     spec, folder, watch = job_file.job.spec, options.folder, Stopwatch(progress)
     assert spec.corpus is not None
-    target = _target(spec, options) if world.leads else None
+    scored_as = _scored_as(job_file.job)
+    target = _target(spec, options, scored_as) if world.leads else None
     sources = Sources(
         claims=options.claims,
         config_maps=job_file.config_maps,
@@ -80,7 +83,7 @@ def analyse(
         world.connect(device)
         check_same_data(inputs, world)
     dataset = inputs.train.dataset
-    identity = combined_digest([config, inputs.train.report.digest, str(inputs.model.revision)])
+    identity = combined_digest([scored_as, inputs.train.report.digest, str(inputs.model.revision)])
     scores = ScoreFiles(folder.path / "scores" / identity, dataset, row_tokens(spec))
     with watch.phase("scoring", "scoring"):
         finished = score(
@@ -102,7 +105,8 @@ def analyse(
         records = Records(files, dataset, scores.folder / "records.jsonl")
         judgement = judge(spec.corpus, dataset, scores, records)
     with watch.phase("saving", "writing the records and the page"):
-        _write(target, judgement, records, inputs, run=folder.identity(), config=config)
+        origin = {"folder": str(folder.path.resolve()), "scoredAs": scored_as}
+        _write(target, judgement, records, inputs, {"run": folder.identity(), "config": config, **origin})
         summary = _summary(judgement, scoring_cost(spec, dataset))
         write_page(
             folder.path / PAGE,
@@ -139,14 +143,18 @@ def analyse(
     }
 
 
-def _target(spec: Spec, options: RunOptions) -> Path:
-    """Where the records go. What this run wrote there before is replaced, anything else is refused."""
-    if spec.output.target is None:
-        return options.folder.output
-    path = locate(spec.output.target, options.base_dir, options.claims)
-    record = path / RECORD
-    if not record.is_file() or read_json(record)["run"] != options.folder.identity():
-        check_empty(path, field=f"spec.output.target: {spec.output.target}")
+def _scored_as(job: YTrainJob) -> str:
+    """Digest of what the scores depend on: a job that differs in `corpus` alone judges them anew."""
+    return config_digest(job.model_copy(update={"spec": job.spec.model_copy(update={"corpus": Corpus()})}))
+
+
+def _target(spec: Spec, options: RunOptions, scored_as: str) -> Path:
+    """Where the records go. What this work folder wrote there of the same scores is replaced, else it is refused."""
+    wanted = spec.output.target
+    path = options.folder.output if wanted is None else locate(wanted, options.base_dir, options.claims)
+    record = read_json(path / RECORD) if (path / RECORD).is_file() else {}
+    if record.get("folder") != str(options.folder.path.resolve()) or record.get("scoredAs") != scored_as:
+        check_empty(path, field=f"spec.output.target: {wanted or path}")
     return path
 
 
@@ -154,13 +162,13 @@ def _files(sources: Sources, uri: str, format: str) -> DataSource:
     return DataSource(files=sources.files(uri, SUFFIXES).files, format=format)
 
 
-def _write(target: Path, judgement: Judgement, records: Records, inputs: Inputs, *, run: str, config: str) -> None:
+def _write(target: Path, judgement: Judgement, records: Records, inputs: Inputs, record: Mapping[str, str]) -> None:
     """Write the records beside their place and move them there, so that the folder is whole or absent."""
     stage = target.with_name(f".{target.name}.partial")
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     write_files(stage, judgement, records, inputs.train.dataset, inputs.tokenizer)
-    write_json(stage / RECORD, {"run": run, "config": config, "data": inputs.train.report.digest})
+    write_json(stage / RECORD, {**record, "data": inputs.train.report.digest})
     shutil.rmtree(target, ignore_errors=True)
     stage.rename(target)
 
