@@ -4,7 +4,6 @@ It can be stopped at any point and called again with the same arguments: what is
 """
 
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,18 @@ from ytrain.engine.world import World
 from ytrain.methods.chosen import chosen_method
 from ytrain.methods.evaluator import Evaluator
 from ytrain.methods.forecast import measure_filling
-from ytrain.methods.inputs import Inputs, load_inputs
+from ytrain.methods.inputs import Inputs
 from ytrain.methods.memory import estimated_bytes
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
 from ytrain.methods.policy import policy_learner
-from ytrain.methods.reading import check_same_data, tell_inputs, tell_tokenising
+from ytrain.methods.reading import check_same_data, inputs_of_run
 from ytrain.methods.setup import Models, engine, load_models, objective, peak_learning_rate, plan, selection
 from ytrain.methods.stopwatch import Stopwatch
 from ytrain.models.language_model import LanguageModel
 from ytrain.models.load import load_config
 from ytrain.models.probe import check_packed_forward
 from ytrain.report.live import Progress
-from ytrain.sources import Sources
 from ytrain.training.checkpoint import Checkpoints, Position, checkpoint_status, read_position, restore
 from ytrain.training.loop import Learner, Loop, LoopSettings
 from ytrain.training.metrics import MetricsLog
@@ -64,21 +62,8 @@ def train(
         if world.leads
         else None
     )
-    sources = Sources(
-        claims=options.claims,
-        config_maps=job_file.config_maps,
-        base_dir=options.base_dir,
-        scratch=folder.inputs / str(world.rank),
-    )
     with watch.phase("tokenising", "reading and tokenising the data"):
-        inputs = load_inputs(
-            job_file,
-            sources,
-            cache=options.cache,
-            skipped=folder.skipped if world.leads else None,
-            tell=partial(tell_tokenising, progress, stop),
-        )
-    tell_inputs(inputs, progress, spec.method)
+        inputs = inputs_of_run(job_file, options, progress, stop, world)
     device = choose_device(options.device)
     with watch.phase("loading", "loading the model"):
         dtype = choose_precision(spec.model.precision, device)
