@@ -114,6 +114,12 @@ def test_two_ranks_learn_what_one_learns(ytrain: Commands, place: Path, model_fo
     ("changes", "code", "words"),
     [
         ({"model.lora": {"dropout": 0.1}}, 2, ["spec.model.lora.dropout", "off-policy", "leave it at 0"]),
+        ({"data.packing": False}, 2, ["spec.data.packing", "leave it out"]),
+        (
+            {"data.train": [{"source": "file://./chats.jsonl", "format": "text"}]},
+            3,
+            ["spec.data.train", "chats.jsonl"],
+        ),
         ({"deepspeed": {}}, 2, ["spec.deepspeed", "not available with rl"]),
         ({"rl.rollout.maxNewTokens": 500}, 2, ["spec.rl.rollout.maxNewTokens: 500", "512 positions", "or fewer"]),
         ({"data.maxTokens": 12}, 3, ["spec.data.train", "maxTokens"]),

@@ -36,4 +36,8 @@ def findings(spec: Spec) -> list[str]:
         found.append(
             "spec.deepspeed: not available with rl in this version; leave it out: plain torch trains on all ranks"
         )
+    if not spec.data.packing:
+        found.append(
+            "spec.data.packing: false: rl lays the answers to a prompt out in one row, kept apart exactly; leave it out"
+        )
     return found

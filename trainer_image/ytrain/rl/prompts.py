@@ -13,6 +13,7 @@ from ytrain.data.formats import normalise
 from ytrain.data.reading import DataFile, read_records
 from ytrain.data.records import Chat, Unusable
 from ytrain.rl.tree import Ids
+from ytrain_api.errors import SpecError
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Prompts:
 
     Args:
         files: format and files (name, path) of each of the job's sources.
+
+    Raises:
+        SpecError: a source is read as plain text.
     """
 
     def __init__(
@@ -47,13 +51,19 @@ class Prompts:
         for format, members in files:
             for name, path in members:
                 for raw in read_records(DataFile(path, name)):
+                    if raw.fault is not None:
+                        continue  # skipped and counted when it was tokenised
                     try:
                         chat = normalise(raw.value, kind="chat", format=format, system_prompt=system_prompt)
                     except Unusable:
-                        continue  # skipped and counted when it was tokenised
-                    assert isinstance(chat, Chat)
+                        continue  # likewise
+                    if not isinstance(chat, Chat):
+                        raise SpecError(
+                            f"spec.data.train: {name}: read as plain text, which asks nothing; rl needs records with a "
+                            "question and an answer, so leave out format: text"
+                        )
                     if len(chat.messages) < 2:
-                        continue
+                        continue  # likewise
                     content = json.dumps(raw.value, default=str, ensure_ascii=False).encode()
                     self._records[name, raw.line] = (str(chat.messages[-2]["content"]), content)
 
