@@ -16,7 +16,7 @@ export UV_FIND_LINKS := $(if $(WHEELS),$(abspath $(WHEELS)),$(UV_FIND_LINKS))
 export HF_HUB_OFFLINE ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv quickstart quickstart-cpt quickstart-corpus demo check format generate golden test bench image lock clean
+.PHONY: help venv quickstart quickstart-cpt quickstart-rl quickstart-corpus demo check format generate golden test bench image lock clean
 .PHONY: cluster-up cluster-down cluster-status cluster-load cluster-unplug cluster-plug cluster-build
 .DEFAULT_GOAL := help
 
@@ -45,6 +45,11 @@ quickstart-cpt: $(MODEL) $(PLAY)/data $(PLAY)/corpus ## continue pre-training th
 	$(BIN)/ytrain run examples/cptjob.yaml --claim ytrain=$(PLAY) --workdir $(PLAY)/run-cpt
 	@echo
 	@echo "The page with all figures: $(PLAY)/run-cpt/report.html"
+
+quickstart-rl: $(MODEL) $(PLAY)/data ## improve the same model at sums by reward alone
+	$(BIN)/ytrain run examples/rljob.yaml --claim ytrain=$(PLAY) --workdir $(PLAY)/run-rl
+	@echo
+	@echo "The page with all figures: $(PLAY)/run-rl/report.html"
 
 quickstart-corpus: $(MODEL) $(PLAY)/flawed ## find wrong and repeated records in a small corpus with the same model
 	$(BIN)/ytrain run examples/corpusjob.yaml --claim ytrain=$(PLAY) --workdir $(PLAY)/run-corpus

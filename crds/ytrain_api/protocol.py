@@ -33,7 +33,9 @@ class RankProgress(Block):
     step: int = Field(default=0, ge=0, description="Optimizer steps done.")
     total_steps: int | None = Field(default=None, ge=0, description="Optimizer steps planned.")
     epoch: float | None = Field(default=None, description="Epochs done, with fraction.")
-    loss: float | None = Field(default=None, description="Latest training loss, nats per token.")
+    loss: float | None = Field(
+        default=None, description="Latest training loss, nats per token; with rl the clipped surrogate."
+    )
     learning_rate: float | None = Field(default=None, description="Learning rate of the latest step.")
     tokens_per_second: float | None = Field(default=None, description="Of the latest step, over all ranks.")
     step_seconds: float | None = Field(default=None, ge=0, description="Median duration of the latest steps.")

@@ -8,7 +8,7 @@ from ytrain_api.base import NO_SECRET, Block, FreeForm, Rule, Text, Wording
 from ytrain_api.units import Duration
 
 BuiltinRewardKind = Literal["exact", "regex", "numeric", "jsonSchema", "length"]
-Advantage = Literal["auto", "tree", "grpo", "drGrpo"]
+Advantage = Literal["auto", "tree", "grpo", "drGrpo", "reinforcePlusPlus"]
 Gate = Literal["none", "nlirg", "entropy"]
 CallableUri = Annotated[
     str,
@@ -146,7 +146,8 @@ class Objective(Block):
     advantage: Advantage = Field(
         default="auto",
         description="tree: value of a segment against root and parent; grpo: reward against the group's mean over its "
-        "deviation; drGrpo: against the mean alone; auto: tree if there is a tree, else grpo.",
+        "deviation; drGrpo: against the mean alone; reinforcePlusPlus: against the mean, over the deviation of the "
+        "global batch; auto: tree if there is a tree, else grpo.",
     )
     clip_low: float = Field(
         default=0.2, gt=0, lt=1, description="The probability ratio is clipped below at 1 - clipLow."
@@ -174,7 +175,7 @@ class Rl(Block):
     rules = (
         Rule(
             "self.objective.advantage != 'tree' || has(self.tree)",
-            "advantage tree needs sample trees; add rl.tree: {}, or choose auto, grpo or drGrpo",
+            "advantage tree needs sample trees; add rl.tree: {}, or choose auto, grpo, drGrpo or reinforcePlusPlus",
             ".objective.advantage",
         ),
     )

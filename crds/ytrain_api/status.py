@@ -41,7 +41,9 @@ class Progress(Block):
         description='Percent and steps, such as "40% (1200/3000)"; and what is done when it is not training.',
     )
     loss: float | None = Field(
-        default=None, description="Latest training loss: unweighted mean in nats per token, 4 decimals."
+        default=None,
+        description="Latest training loss: unweighted mean in nats per token, 4 decimals; with rl the clipped "
+        "surrogate, near 0.",
     )
     learning_rate: float | None = Field(default=None, description="Learning rate of the latest step.")
     tokens_per_second: int | None = Field(default=None, description="Tokens trained per second, over all workers.")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -102,3 +103,12 @@ def test_the_corpus_example_finds_what_repeats_and_ranks_every_record(claim: Pat
     assert {line["line"] for line in lines if line["duplicateOf"]} == repeated
     assert len(cleaned) == sum(line["leftOut"] is None for line in lines)
     assert (tmp_path / "run/corpus.html").stat().st_size < 10 << 20
+
+
+def test_the_reward_of_the_rl_example_likes_the_right_answers(claim: Path) -> None:
+    command = [Path(sys.executable).with_name("ytrain"), "check", ROOT / "examples/rljob.yaml"]
+    ended = subprocess.run([*command, "--claim", f"ytrain={claim}"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rewards = [float(word) for word in re.findall(r"tokens, reward (\S+)", ended.stdout)]
+    assert len(rewards) == 3 and min(rewards) > 1.4, ended.stdout
+    assert "136 prompts" in ended.stdout and "8 prompts a step, up to 64 answers" in ended.stdout

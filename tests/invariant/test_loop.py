@@ -23,11 +23,12 @@ from ytrain.objective import weights
 from ytrain.objective.head import Objective, label_losses
 from ytrain.report.live import open_progress
 from ytrain.training.checkpoint import Checkpoints, Position
-from ytrain.training.loop import Loop, LoopSettings, Trainee
+from ytrain.training.loop import Loop, LoopSettings
 from ytrain.training.metrics import MetricsLog
 from ytrain.training.plan import Plan
 from ytrain.training.selection import Selection, keys, largest
 from ytrain.training.stop import StopRequest
+from ytrain.training.supervised import SupervisedLearner
 
 pytestmark = pytest.mark.invariant
 folders = itertools.count()
@@ -48,7 +49,7 @@ def run(tmp_path: Path, objective: Objective, keep: float | None = None, **setti
         "packing": True, "window_tokens": None,
     }  # fmt: skip
     loop = Loop(
-        trainee=Trainee(
+        learner=SupervisedLearner(
             model=model,
             engine=TorchEngine(model.trainable(), OptimizerSettings(weight_decay=0.0, gradient_clip=0.0)),
             objective=objective,
@@ -56,11 +57,11 @@ def run(tmp_path: Path, objective: Objective, keep: float | None = None, **setti
             start=FrozenModel(random_model()),
             teacher=FrozenModel(random_model(hidden_size=16, head_dim=4)),
             selection=Selection(reference=reference(), keep_fraction=keep) if keep else None,
-        ),
-        plan=Plan(
-            lengths=np.array([len(sample.input_ids) for sample in samples]),
-            label_counts=np.array([sample.supervised.sum() for sample in samples]),
-            **{**plan, **settings},
+            plan=Plan(
+                lengths=np.array([len(sample.input_ids) for sample in samples]),
+                label_counts=np.array([sample.supervised.sum() for sample in samples]),
+                **{**plan, **settings},
+            ),
         ),
         settings=LoopSettings(
             learning_rate=lambda step, total: 1e-2,

@@ -31,11 +31,12 @@ from ytrain.objective import weights
 from ytrain.objective.head import Objective, label_losses
 from ytrain.report.live import open_progress
 from ytrain.training.checkpoint import Checkpoints, Position, read_position, restore
-from ytrain.training.loop import Loop, LoopSettings, Trainee
+from ytrain.training.loop import Loop, LoopSettings
 from ytrain.training.metrics import MetricsLog
 from ytrain.training.plan import Plan
 from ytrain.training.selection import Selection
 from ytrain.training.stop import StopRequest
+from ytrain.training.supervised import SupervisedLearner
 from ytrain_api.optimization import Deepspeed
 
 PATIENCE_SECONDS = 400
@@ -94,7 +95,7 @@ def train(run: str, block: str, folder: Path, resume: Path | None = None, *, wor
                 evaluations.append(mean_loss(model))
 
     loop = Loop(
-        trainee=Trainee(
+        learner=SupervisedLearner(
             model=model,
             engine=engine,
             objective=Objective(
@@ -106,14 +107,14 @@ def train(run: str, block: str, folder: Path, resume: Path | None = None, *, wor
             selection=Selection(reference=FrozenModel(random_model(hidden_size=16, head_dim=4)), keep_fraction=keep)
             if (keep := settings.get("keep"))
             else None,
-        ),
-        plan=Plan(
-            lengths=np.array([len(sample.input_ids) for sample in samples]),
-            label_counts=np.array([sample.supervised.sum() for sample in samples]),
-            **{
-                "seed": 1, "epochs": 2, "max_steps": 3, "batch_tokens": None, "batch_sequences": 3, "row_tokens": 64,
-                "packing": False, "window_tokens": None,
-            } | settings.get("plan", {}),
+            plan=Plan(
+                lengths=np.array([len(sample.input_ids) for sample in samples]),
+                label_counts=np.array([sample.supervised.sum() for sample in samples]),
+                **{
+                    "seed": 1, "epochs": 2, "max_steps": 3, "batch_tokens": None, "batch_sequences": 3,
+                    "row_tokens": 64, "packing": False, "window_tokens": None,
+                } | settings.get("plan", {}),
+            ),
         ),
         settings=LoopSettings(
             learning_rate=lambda step, total: 1e-3 * step,

@@ -76,6 +76,30 @@ def test_texts_are_read_by_two_nodes(job: Job) -> None:
     assert status["output"]["digest"]
 
 
+def test_two_nodes_answer_and_learn_what_is_rewarded(job: Job, images: dict[str, str]) -> None:
+    reward = (
+        "def score(prompt, answer, record):\n    return sum(c.isascii() for c in answer) / len(record['messages'])\n"
+    )
+    job.kubectl("create", "configmap", "reward", f"--from-literal=reward.py={reward}")
+    rl = {
+        "reward": {"python": {"source": "configmap://reward/reward.py:score"}},
+        "rollout": {"promptsPerStep": 4, "chains": 3, "maxNewTokens": 6},
+        "tree": {"rounds": 1, "forks": 2, "branches": 2},
+    }
+    job.apply({"rl": rl, "optimization": {"epochs": 2}})
+    job.wait_for_phase("Succeeded")
+    status = job.status
+    assert (status["method"], status["progress"]["summary"]) == ("rl", "100% (10/10)")
+    assert (status["data"]["read"], status["restarts"]) == (20, 0) and status["output"]["digest"]
+    with shell(job.kubectl, images["trainer"], f"{job.name}-run") as pod:
+        read = f"cat /claims/{job.name}-run/{job.name}-*/metrics.jsonl"
+        lines = job.kubectl("exec", pod, "--", "sh", "-c", read, seconds=LIMIT).splitlines()
+    for figures in (json.loads(line)["rl"] for line in lines):
+        assert (figures["groups"], figures["failedRewards"]) == (4, 0), (
+            "the prompts of both workers, all of them scored"
+        )
+
+
 def test_applied_again_nothing_changes(job: Job) -> None:
     job.apply({"suspend": True})
     job.wait_for_phase("Suspended")

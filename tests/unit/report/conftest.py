@@ -60,6 +60,62 @@ def metrics_line(step: int, **changes: Any) -> dict[str, Any]:
     return line | changes
 
 
+def rl_figures(step: int, **changes: Any) -> dict[str, Any]:
+    """What a step with rewards adds to its line, under `rl`."""
+    figures = {
+        "rewardMean": 0.1 * step,
+        "rewardDeviation": 0.3,
+        "groups": 8,
+        "mixedGroups": 6,
+        "leaves": 90,
+        "failedRewards": 0,
+        "sampledTokens": 800,
+        "forwardedTokens": 990,
+        "answerTokens": 12.0,
+        "truncatedShare": 0.25,
+        "forwardedPerLeaf": 11.0,
+        "forwardedPerLeafAlone": 40.5,
+        "prunedShare": 0.05,
+        "entropy": 2.0,
+        "clipFraction": 0.01,
+        "logProbGap": 0.003,
+        "largestLogProbGap": 0.03,
+        "klToStart": 0.02 * step,
+        "trainedGroups": 6,
+        "mixedPerThousandTokens": 7.5,
+        "sampleSeconds": 0.3,
+        "rewardSeconds": 0.1,
+    }
+    return figures | changes
+
+
+def node(parent: int, text: str, tokens: int = 4, entropy: float = 1.5) -> dict[str, Any]:
+    """A segment of a sample tree."""
+    return {"parent": parent, "tokens": tokens, "entropy": entropy, "text": text}
+
+
+def leaf(number: int, reward: float | None, **changes: Any) -> dict[str, Any]:
+    """The end of an answer."""
+    return {"node": number, "mass": 1.0, "ended": True, "reward": reward, "failure": None} | changes
+
+
+def sample_file(step: int, **changes: Any) -> dict[str, Any]:
+    """A sample tree as a step leaves it: two answers share a beginning, a third does not."""
+    tree = {
+        "step": step,
+        "place": "train.jsonl:3",
+        "prompt": "When is it?",
+        "nodes": [
+            node(-1, "It is", tokens=10),
+            node(0, " noon.", tokens=2),
+            node(0, " late.", tokens=3),
+            node(-1, "Now."),
+        ],
+        "leaves": [leaf(1, 1.0), leaf(2, 0.5, mass=3.0), leaf(3, 0.0)],
+    }
+    return tree | changes
+
+
 def evaluation_point(step: int, correct: int, retention_loss: float, **changes: Any) -> dict[str, Any]:
     """One evaluation: a task of 64 samples and one retention text whose loss starts at 2."""
     example = {"prompt": "2 + 3 =", "expected": "5", "answer": "5" if correct else "four", "correct": correct > 0}
@@ -95,6 +151,18 @@ def finished(run_folder: RunFolder) -> Path:
 
 
 @pytest.fixture
+def rewarded(run_folder: RunFolder) -> Path:
+    """A run with rewards that succeeded, as it ends without an evaluation."""
+    return run_folder(
+        metrics=[
+            metrics_line(step, weightedLoss=None, weightHistogram=None, rl=rl_figures(step)) for step in range(1, 21)
+        ],
+        result=RESULT,
+        samples=[sample_file(step) for step in range(1, 21)],
+    )
+
+
+@pytest.fixture
 def run_folder(tmp_path: Path) -> RunFolder:
     """Makes a run folder from its parts; a part that is None is a file that the run has not written."""
 
@@ -104,6 +172,7 @@ def run_folder(tmp_path: Path) -> RunFolder:
         result: dict[str, Any] | None = None,
         skipped: list[dict[str, Any]] | None = None,
         job: str | None = JOB,
+        samples: list[dict[str, Any]] | None = None,
     ) -> Path:
         folder = tmp_path / "support-bot-run"
         folder.mkdir()
@@ -113,6 +182,9 @@ def run_folder(tmp_path: Path) -> RunFolder:
         for name, value in (("evaluation.json", evaluation), ("result.json", result)):
             if value is not None:
                 (folder / name).write_text(json.dumps(value))
+        for tree in samples or []:
+            (folder / "samples").mkdir(exist_ok=True)
+            (folder / "samples" / f"step-{tree['step']:06d}.json").write_text(json.dumps(tree))
         if job is not None:
             (folder / "job.yaml").write_text(job)
         return folder

@@ -98,3 +98,10 @@ def test_a_step_without_a_loss_still_prints(log) -> None:
     progress, stream, _ = log
     progress.step({"step": 1, "seconds": 1.0}, total_steps=2)
     assert stream.getvalue().startswith("step 1/2")
+
+
+@pytest.mark.parametrize(("reward", "words"), [(0.4321, "reward 0.432"), (0.0, "reward 0.000"), (None, "no reward")])
+def test_a_step_with_rewards_shows_them_instead_of_the_loss(log, reward: float | None, words: str) -> None:
+    progress, stream, _ = log
+    progress.step(line(10) | {"rl": {"rewardMean": reward}}, total_steps=100)
+    assert stream.getvalue() == f"step 10/100 (10%)  {words}  1,234 tok/s  lr 5.0e-06  3 min 00 s left\n"

@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from tests.unit.report.conftest import leaf, metrics_line, node, rl_figures, sample_file
 
 from ytrain.report import write_report
 
@@ -143,3 +144,50 @@ def test_thousands_of_steps_stay_a_small_page(run_folder) -> None:
     folder = run_folder(metrics=[{"step": step, "loss": 2.0, "gradientNorm": step % 9} for step in range(1, 20_001)])
     page_of(folder)
     assert (folder / "report.html").stat().st_size < 100_000
+
+
+def test_a_run_with_rewards_shows_its_figures_and_samples(rewarded) -> None:
+    page = page_of(rewarded)
+    for words in (
+        "The reward of the training prompts rose from 0.550 to 1.550", "Prompts with mixed rewards", "Entropy",
+        "KL to the start", "Clipped tokens", "Tokens forwarded per answer", "one deviation to either side",
+        "Gradient norm", "Samples", "When is it?", "train.jsonl:3", "3 answers from 2 beginnings and 1 fork",
+        "\N{MULTIPLICATION SIGN} 3", "mean of 2",
+    ):  # fmt: skip
+        assert words in page.text, words
+    for words in ("Token weights", "nats per supervised token", "weighted loss"):
+        assert words not in page.text, words
+    titles = [attributes["title"] for tag, attributes in page.elements if tag == "mark"]
+    assert "1.50 nats" in str(titles[0])
+    trees = [attributes for tag, attributes in page.elements if attributes.get("class") == "sampled"]
+    assert len(trees) == 8
+    assert [number for number, attributes in enumerate(trees) if "open" in attributes] == [0, 7]
+
+
+def test_what_became_of_an_answer_is_said_beside_it(run_folder) -> None:
+    leaves = [leaf(1, None, failure="it raised ValueError"), leaf(2, 0.25, ended=False), leaf(3, 0.0)]
+    nodes = [node(-1, "It is"), node(0, ""), node(0, " late"), node(-1, "x" * 3_000)]
+    page = page_of(run_folder(samples=[sample_file(1, nodes=nodes, leaves=leaves)]))
+    for words in ("(empty) it raised ValueError none", "cut off 0.250", "2,680 characters left out"):
+        assert words in page.text, words
+
+
+def test_hostile_answers_are_shown_as_text(run_folder) -> None:
+    nodes = [node(-1, HOSTILE + 900 * "." + HOSTILE), node(0, HOSTILE), node(0, HOSTILE)]
+    leaves = [leaf(1, 1.0), leaf(2, None, failure=HOSTILE)]
+    tree = sample_file(1, place=HOSTILE, prompt=HOSTILE, nodes=nodes, leaves=leaves)
+    page = page_of(run_folder(samples=[tree]))
+    assert page.count("script") == page.count("img") == 0
+    assert page.text.count("onerror=alert(2)") == 7
+    assert page.text.count(HOSTILE) == 5
+
+
+def test_many_long_answers_stay_a_small_page(run_folder) -> None:
+    nodes = [node(-1, "word " * 900), *(node(0, "word " * 900) for _ in range(300))]
+    leaves = [leaf(number, 0.5) for number in range(1, 301)]
+    metrics = [metrics_line(step, rl=rl_figures(step)) for step in range(1, 2_001)]
+    trees = [sample_file(step, prompt="word " * 900, nodes=nodes, leaves=leaves) for step in range(1, 21)]
+    folder = run_folder(metrics=metrics, samples=trees)
+    page = page_of(folder)
+    assert page.text.count("260 more answers are in samples/step-") == 8
+    assert (folder / "report.html").stat().st_size < 400_000

@@ -41,3 +41,10 @@ def test_an_unsuccessful_run_tells_why_and_how_to_go_on(run_folder, result) -> N
     text = printed(run_folder(result=result))
     assert "This run" in text and "ytrain run" in text
     assert result is None or "[bold]out[/] of memory" in text
+
+
+def test_a_run_with_rewards_tells_them_without_an_evaluation(rewarded) -> None:
+    text = printed(rewarded)
+    (row,) = [line for line in text.splitlines() if line.startswith("reward, mean of the first and last 10 steps")]
+    assert row.split()[-3:] == ["0.550", "1.550", "+1.000"]
+    assert "Not measured" not in text

@@ -80,16 +80,26 @@ def _print_message(console: Console, kind: str, style: str, message: str) -> Non
 def _print_previews(console: Console, previews: Sequence["Preview"]) -> None:
     coloured = console.is_terminal and not console.no_color
     console.print()
+    scored = any(preview.reward is not None for preview in previews)
+    what = "the record's own answer, which is not learned" if scored else "what is learned"
     if coloured:
-        console.print(Text.assemble(("Samples", "bold"), "; what is learned is ", ("green", LEARNED)))
+        console.print(Text.assemble(("Samples", "bold"), f"; {what} is ", ("green", LEARNED)))
     else:
-        console.print(Text(f"Samples; what is learned is between {MARKS[0]} and {MARKS[1]}"))
+        console.print(Text(f"Samples; {what} is between {MARKS[0]} and {MARKS[1]}"))
     for preview in previews:
         console.print()
-        title = f"{visible(preview.place)}  {preview.tokens} tokens, {preview.labels} learned"
+        title = f"{visible(preview.place)}  {preview.tokens} tokens, {_worth(preview)}"
         console.print(Text(title, style="dim"), soft_wrap=True)
         for line in marked(preview.runs, coloured=coloured).split("\n", allow_blank=True):
             console.print(Text("  ").append_text(line), soft_wrap=True)
+
+
+def _worth(preview: "Preview") -> str:
+    if preview.reward is None:
+        return f"{preview.labels} learned"
+    if isinstance(preview.reward, str):
+        return f"no reward: {visible(preview.reward)}"
+    return f"reward {preview.reward:.3g}"
 
 
 def marked(runs: Sequence[tuple[str, bool]], *, coloured: bool) -> Text:
@@ -122,9 +132,9 @@ def visible(text: str) -> str:
 
 def _sections(result: "Check") -> Iterator[tuple[str, RenderableType]]:
     if result.data:
-        yield "Data", _data(result.data)
+        yield "Data", _data(result.data, answered=result.answers_per_step is not None)
     if result.course:
-        yield "Steps", _course(result.course)
+        yield "Steps", _course(result.course, result.answers_per_step)
     if result.windows:
         yield "Windows", _windows(result.windows)
     if result.memory:
@@ -134,11 +144,12 @@ def _sections(result: "Check") -> Iterator[tuple[str, RenderableType]]:
         yield "Time", f"{about(result.duration.seconds)} of training on {where}; evaluation and saving come on top"
 
 
-def _data(report: "DataReport") -> Text:
+def _data(report: "DataReport", *, answered: bool) -> Text:
     share = report.supervised_tokens / report.tokens
+    tokens = f"{report.samples:,} samples, {report.tokens:,} tokens, {report.supervised_tokens:,} learned ({share:.0%})"
     lines = [
         f"{report.read:,} records read, {report.used:,} used, {report.skipped:,} skipped",
-        f"{report.samples:,} samples, {report.tokens:,} tokens, {report.supervised_tokens:,} learned ({share:.0%})",
+        f"{report.samples:,} prompts" if answered else tokens,
     ]
     lines += [f"skipped {count:,}: {reason}" for reason, count in report.reasons.items()]
     lines += [f"  {skipped}" for skipped in report.first_skipped]
@@ -147,15 +158,17 @@ def _data(report: "DataReport") -> Text:
     return Text(visible("\n".join(lines)))
 
 
-def _course(course: "Course") -> str:
+def _course(course: "Course", answers: int | None) -> str:
     a_step = "each on a window" if course.samples_per_step is None else f"{course.samples_per_step:.3g} samples a step"
+    if answers is not None:
+        a_step = f"{course.first.samples} {_plural('prompt', course.first.samples)} a step, up to {answers:,} answers"
     default = " (the default for this model; optimization.learningRate sets it)"
     lines = [
         f"{course.steps:,} {_plural('step', course.steps)} in {course.epochs:.4g} "
         f"{'epoch' if course.epochs == 1 else 'epochs'}, {a_step}",
         f"learning rate {course.learning_rate:.2g} at the peak{default if course.learning_rate_is_default else ''}",
     ]
-    if course.samples_per_step is not None:
+    if course.samples_per_step is not None and answers is None:
         lines.insert(1, _first_step(course.first))
     if course.filling is not None:
         lines.insert(2, f"rows of {course.filling.row_tokens:,} tokens are {course.filling.share:.1%} full")

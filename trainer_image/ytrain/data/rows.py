@@ -49,6 +49,8 @@ class Row:
     boundaries: tuple[int, ...]
     label_rows_R: Tensor
     labels_R: Tensor
+    masks: tuple[Tensor, ...] | None = None
+    """Of each segment, `[T, T]`, true where a token sees another; None: each sees those before it."""
 
     @property
     def tokens(self) -> int:
@@ -65,6 +67,7 @@ class Row:
             boundaries=self.boundaries,
             label_rows_R=self.label_rows_R.to(device, non_blocking=True),
             labels_R=self.labels_R.to(device, non_blocking=True),
+            masks=None if self.masks is None else tuple(mask.to(device, non_blocking=True) for mask in self.masks),
         )
 
 

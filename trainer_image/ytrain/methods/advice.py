@@ -28,6 +28,8 @@ def few_steps(spec: Spec, report: DataReport, course: Course) -> str | None:
     longer = f"raise optimization.epochs (now {optimization.epochs})"
     if course.samples_per_step is None:
         return f"{start}: {longer}, or give more data"
+    if spec.rl is not None:
+        return f"{start}: lower rl.rollout.promptsPerStep (now {spec.rl.rollout.prompts_per_step}), or {longer}"
     field, now, amount = "batchTokens", optimization.batch_tokens, report.tokens
     if optimization.batch_sequences is not None:
         field, now, amount = "batchSequences", optimization.batch_sequences, report.samples

@@ -6,7 +6,6 @@ It can be stopped at any point and called again with the same arguments: what is
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,10 @@ from ytrain.data.preparation import DataSource
 from ytrain.data.reading import SUFFIXES
 from ytrain.engine.device import choose_device, choose_precision, describe, peak_memory_bytes
 from ytrain.engine.world import World
-from ytrain.methods.inputs import Inputs, load_inputs
+from ytrain.methods.inputs import Inputs
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import RECORD, locate
-from ytrain.methods.reading import check_same_data, tell_inputs, tell_tokenising
+from ytrain.methods.reading import check_same_data, inputs_of_run
 from ytrain.methods.scoring_cost import ScoringCost, scoring_cost
 from ytrain.methods.setup import row_tokens
 from ytrain.methods.stopwatch import Stopwatch
@@ -59,21 +58,8 @@ def analyse(
     assert spec.corpus is not None
     scored_as = _scored_as(job_file.job)
     target = _target(spec, options, scored_as) if world.leads else None
-    sources = Sources(
-        claims=options.claims,
-        config_maps=job_file.config_maps,
-        base_dir=options.base_dir,
-        scratch=folder.inputs / str(world.rank),
-    )
     with watch.phase("tokenising", "reading and tokenising the data"):
-        inputs = load_inputs(
-            job_file,
-            sources,
-            cache=options.cache,
-            skipped=folder.skipped if world.leads else None,
-            tell=partial(tell_tokenising, progress, stop),
-        )
-    tell_inputs(inputs, progress)
+        inputs = inputs_of_run(job_file, options, progress, stop, world)
     device = choose_device(options.device)
     with watch.phase("loading", "loading the model"):
         dtype = choose_precision(spec.model.precision, device)
@@ -101,7 +87,7 @@ def analyse(
     if target is None:
         return {}
     with watch.phase("judging", "looking for wrong labels, clusters and duplicates"):
-        files = [_files(sources, entry.source, entry.format) for entry in spec.data.train]
+        files = [_files(inputs.sources, entry.source, entry.format) for entry in spec.data.train]
         records = Records(files, dataset, scores.folder / "records.jsonl")
         judgement = judge(spec.corpus, dataset, scores, records)
     with watch.phase("saving", "writing the records and the page"):

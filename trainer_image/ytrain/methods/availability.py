@@ -1,7 +1,7 @@
 """Refuses by name what the contract knows and this version cannot do yet: nothing is ignored in silence."""
 
 from ytrain.engine.deepspeed_config import findings as deepspeed_findings
-from ytrain.methods.chosen import AVAILABLE
+from ytrain.methods import rl
 from ytrain.methods.corpus import ignored_fields
 from ytrain_api import YTrainJob
 from ytrain_api.errors import SpecError
@@ -15,10 +15,10 @@ def check_available(job: YTrainJob) -> None:
     findings = []
     if spec.suspend:
         findings.append("spec.suspend: true: the job is not to run; set it to false")
-    if spec.method not in AVAILABLE:
-        findings.append(f"spec.{spec.method}: not available in this version; available: {', '.join(AVAILABLE)}")
     if spec.corpus is not None:
         findings += ignored_fields(spec)
+    elif spec.rl is not None:
+        findings += rl.findings(spec)
     elif spec.deepspeed is not None:
         findings += deepspeed_findings(spec.deepspeed)
     target = spec.output.target

@@ -13,10 +13,10 @@ import torch
 from transformers import PretrainedConfig
 
 from ytrain.data import DataReport, runs
-from ytrain.methods import advice
+from ytrain.methods import advice, rl
 from ytrain.methods.availability import check_available
 from ytrain.methods.check_inputs import MODEL, broken_sources, model_sources, read_inputs
-from ytrain.methods.chosen import AVAILABLE, TRAINING
+from ytrain.methods.chosen import TRAINING
 from ytrain.methods.findings import Findings
 from ytrain.methods.forecast import (
     Course,
@@ -30,10 +30,12 @@ from ytrain.methods.forecast import (
 from ytrain.methods.inputs import Inputs, apply_secrets
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
+from ytrain.methods.policy import own_answers_scored
 from ytrain.methods.scoring_cost import scoring_cost
 from ytrain.models.cost import WindowCost
 from ytrain.models.load import check_vocabulary, load_config
 from ytrain.models.step_trace import NotTraceableError
+from ytrain.rl.rewards import Failure
 from ytrain.sources import Sources
 from ytrain_api import JobFile, config_digest
 from ytrain_api.job import Spec
@@ -50,7 +52,9 @@ class Preview:
     tokens: int
     labels: int
     runs: list[tuple[str, bool]]
-    """Decoded text in order, and whether it is learned."""
+    """Decoded text in order, and whether it is learned, or with rl: whether it is the record's own answer."""
+    reward: float | str | None = None
+    """With rl: what the reward gives for that answer, or why it gives nothing."""
 
 
 @dataclass(kw_only=True)
@@ -66,6 +70,8 @@ class Check:
     previews: list[Preview] = field(default_factory=list)
     data: DataReport | None = None
     course: Course | None = None
+    answers_per_step: int | None = None
+    """Sampled for each step; with rl only."""
     windows: WindowCost | None = None
     memory: Memory | None = None
     duration: Duration | None = None
@@ -96,8 +102,6 @@ def check(
             scratch=Path(scratch),
         )
         broken = broken_sources(spec, sources, result.findings)
-        if spec.method not in AVAILABLE:
-            return result
         inputs = read_inputs(job_file, sources, cache=options.cache, broken=broken, findings=result.findings, tell=tell)
         configs = {
             field: result.findings.attempt(partial(_config, sources, uri, field))
@@ -112,7 +116,7 @@ def check(
     if inputs is None:
         result.notes.append("the run was not foretold: that needs a model and its training data")
         return result
-    _account(inputs, result)
+    _account(spec, inputs, result)
     if config is not None and spec.method in TRAINING:
         _foretell(spec, config, list(others.values()), inputs, device, processes, result)
     if config is not None and spec.corpus is not None:
@@ -135,14 +139,18 @@ def _config(sources: Sources, uri: str, field: str) -> PretrainedConfig:
     return load_config(sources.resolve(uri).path, field)
 
 
-def _account(inputs: Inputs, result: Check) -> None:
+def _account(spec: Spec, inputs: Inputs, result: Check) -> None:
     """The account of the training data, and samples from its beginning, middle and end."""
     dataset = inputs.train.dataset
     result.data = inputs.train.report
     chosen = sorted({round(i * (len(dataset) - 1) / (PREVIEWS - 1)) for i in range(PREVIEWS)})
-    for sample in (dataset[i] for i in chosen):
+    rewards: list[float | str | None] = [None] * len(chosen)
+    if spec.rl is not None:
+        scored = result.findings.attempt(lambda: own_answers_scored(spec, inputs, chosen))
+        rewards = [str(reward) if isinstance(reward, Failure) else reward for reward in scored or rewards]
+    for sample, reward in zip((dataset[i] for i in chosen), rewards, strict=True):
         place, labels = f"{sample.source}:{sample.line}", int(sample.supervised.sum())
-        result.previews.append(Preview(place, len(sample.input_ids), labels, runs(sample, inputs.tokenizer)))
+        result.previews.append(Preview(place, len(sample.input_ids), labels, runs(sample, inputs.tokenizer), reward))
     if inputs.ignored_files:
         result.notes.append(f"not data, ignored: {', '.join(inputs.ignored_files[:5])}")
 
@@ -166,12 +174,17 @@ def _foretell(
 ) -> None:
     dataset = inputs.train.dataset
     course = result.course = foretell_course(spec, config, dataset)
+    result.answers_per_step = rl.answers_per_step(spec.rl) if spec.rl else None
     result.windows = foretell_windows(spec, dataset)
     try:
         result.memory = result.findings.attempt(
             lambda: foretell_memory(spec, config, dataset, device=device, others=others, processes=processes)
         )
-        if result.memory is not None:
+        if spec.rl is not None:
+            result.notes.append(
+                "the time of rl depends on how long the answers become; the first steps of the run tell"
+            )
+        elif result.memory is not None:
             result.duration = foretell_duration(
                 spec, config, dataset, course, device=device, others=others, processes=processes
             )

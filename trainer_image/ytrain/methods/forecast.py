@@ -118,8 +118,9 @@ def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset)
 
 
 def measure_filling(spec: Spec, dataset: TokenDataset) -> Filling | None:
-    """How full the rows of the first steps are; None for a job whose rows hold a sample each."""
-    if not spec.data.packing or chosen_method(spec).window_tokens is not None:
+    """How full the rows of the first steps are; None for a job whose rows are not packed samples."""
+    method = chosen_method(spec)
+    if not spec.data.packing or method.window_tokens is not None or method.samples_per_step is not None:
         return None
     lengths = [length for step in islice(plan(spec, dataset).steps(), STEPS_LOOKED_AT) for length in step.lengths]
     size = max(row_tokens(spec), int(dataset.lengths.max()))

@@ -127,11 +127,16 @@ def estimated_bytes(
 
 
 def heaviest_micro_batch(spec: Spec, dataset: TokenDataset, compute_dtype: torch.dtype) -> MicroBatch:
-    """A micro-batch with as many tokens, and as many labels, as any of the job has."""
+    """A micro-batch with as many tokens, and as many labels, as any of the job has.
+
+    With rl a full row of trees, nearly all labels; sampling, which needs less, comes before it.
+    """
     window = chosen_method(spec).window_tokens
     longest = int(dataset.lengths.argmax())
     tokens, labels = int(dataset.lengths[longest]), int(dataset.supervised_counts[longest])
-    if window is not None:
+    if spec.rl is not None:
+        labels = tokens = max(row_tokens(spec), tokens - labels + spec.rl.rollout.max_new_tokens)
+    elif window is not None:
         # The last window of the longest sample forwards all of it.
         labels = min(labels, window)
     else:

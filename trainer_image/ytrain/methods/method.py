@@ -1,6 +1,6 @@
 """What a method makes of the texts of a job: which tokens are learned, and with what weight.
 
-Everything else of a run is the same for every method that learns given tokens (supervised.py).
+Everything else of a run is the same for every method (training.py).
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class OtherModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """The words of `spec.sft` or `spec.cpt`, in the terms that both share."""
+    """The words of `spec.sft`, `spec.cpt` or `spec.rl`, in the terms that they share."""
 
     kind: RecordKind
     """What may be learned where a source's format is auto."""
@@ -32,6 +32,8 @@ class Method:
     whole_rows: bool = False
     """Whether a step is made of full rows, for which samples are looked for far ahead in the epoch's order."""
     supervise: Supervise = "allAssistantTurns"
+    samples_per_step: int | None = None
+    """With it, a step is made of so many samples, and the batch settings say nothing."""
     window_tokens: int | None = None
     anchor_weight: float = 0.0
     teacher: OtherModel | None = None

@@ -1,23 +1,44 @@
-"""What a run tells of its data as it reads them, and that all ranks read the same."""
+"""A run's data as it is read: what is told of it, also in the status of the job, and that all ranks read the same."""
+
+from functools import partial
 
 from ytrain.engine.world import World
 from ytrain.methods.facts import data_status
-from ytrain.methods.inputs import Inputs
+from ytrain.methods.inputs import Inputs, load_inputs
+from ytrain.methods.options import RunOptions
 from ytrain.report.live import Progress
+from ytrain.sources import Sources
 from ytrain.training.stop import StopRequest
+from ytrain_api import JobFile
 from ytrain_api.errors import DataError, Preempted
 from ytrain_api.protocol import Facts
 
 
-def tell_tokenising(progress: Progress, stop: StopRequest, words: str) -> None:
-    """Show how far it is.
+def inputs_of_run(
+    job_file: JobFile, options: RunOptions, progress: Progress, stop: StopRequest, world: World
+) -> Inputs:
+    """What a run reads, and the account of it told.
 
     Raises:
+        SpecError, DataError, TransientError: see `load_inputs`.
         Preempted: a stop was asked for.
     """
-    progress.activity(f"tokenising, {words}")
-    if stop.signal is not None:
-        raise Preempted(f"stopped by {stop.signal.name} while tokenising")
+    folder = options.folder
+    sources = Sources(
+        claims=options.claims,
+        config_maps=job_file.config_maps,
+        base_dir=options.base_dir,
+        scratch=folder.inputs / str(world.rank),
+    )
+    inputs = load_inputs(
+        job_file,
+        sources,
+        cache=options.cache,
+        skipped=folder.skipped if world.leads else None,
+        tell=partial(_tell_tokenising, progress, stop),
+    )
+    _tell_inputs(inputs, progress, job_file.job.spec.method)
+    return inputs
 
 
 def check_same_data(inputs: Inputs, world: World) -> None:
@@ -33,13 +54,21 @@ def check_same_data(inputs: Inputs, world: World) -> None:
         )
 
 
-def tell_inputs(inputs: Inputs, progress: Progress) -> None:
-    """Show the account of the training data, also in the status of the job."""
+def _tell_tokenising(progress: Progress, stop: StopRequest, words: str) -> None:
+    progress.activity(f"tokenising, {words}")
+    if stop.signal is not None:
+        raise Preempted(f"stopped by {stop.signal.name} while tokenising")
+
+
+def _tell_inputs(inputs: Inputs, progress: Progress, method: str) -> None:
     report = inputs.train.report
-    progress.note(
-        f"{report.samples:,} samples, {report.tokens:,} tokens, {report.supervised_tokens:,} of them learned; "
-        f"{report.skipped} of {report.read} records skipped"
+    done = "scored" if method == "corpus" else "learned"
+    what = (
+        f"{report.samples:,} prompts"
+        if method == "rl"
+        else f"{report.samples:,} samples, {report.tokens:,} tokens, {report.supervised_tokens:,} of them {done}"
     )
+    progress.note(f"{what}; {report.skipped} of {report.read} records skipped")
     for skipped in report.first_skipped:
         progress.note(f"  skipped {skipped}")
     if inputs.ignored_files:

@@ -6,7 +6,7 @@ from ytrain.methods.availability import check_available
 from ytrain.methods.facts import facts_of_finished
 from ytrain.methods.inputs import apply_secrets
 from ytrain.methods.options import RunOptions
-from ytrain.methods.supervised import train
+from ytrain.methods.training import train
 from ytrain.models.folder import full_disk_told
 from ytrain.report.live import Progress
 from ytrain.report.page import write_report

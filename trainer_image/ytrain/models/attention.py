@@ -1,5 +1,7 @@
 """Causal attention within each segment of a row: exact isolation of packed samples, and no work spent across them.
 
+A segment may bring a mask of its own, for what is no line of tokens but a tree; sliding windows are passed over then.
+
 Registered with transformers as `SEGMENT_ATTENTION`; a model switched to it takes `segment_boundaries` in its forward
 pass. Generation uses transformers' own attention.
 """
@@ -25,6 +27,7 @@ def segment_attention(
     attention_mask: Tensor | None,
     *,
     segment_boundaries: tuple[int, ...],
+    segment_masks: tuple[Tensor, ...] | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -42,14 +45,16 @@ def segment_attention(
         raise SpecError(f"model.source: {type(module).__name__} uses {what}, which training does not support yet")
     assert attention_mask is None
     parts = []
-    for begin, end in pairwise(segment_boundaries):
-        window = _window_mask(end - begin, sliding_window, query.device)
+    for number, (begin, end) in enumerate(pairwise(segment_boundaries)):
+        mask = (
+            _window_mask(end - begin, sliding_window, query.device) if segment_masks is None else segment_masks[number]
+        )
         part_1HLW = scaled_dot_product_attention(
             query[:, :, begin:end],
             key[:, :, begin:end],
             value[:, :, begin:end],
-            attn_mask=window,
-            is_causal=window is None,
+            attn_mask=mask,
+            is_causal=mask is None,
             dropout_p=dropout,
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],

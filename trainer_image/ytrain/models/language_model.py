@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from ytrain.data.rows import Row
 from ytrain.models.attention import SEGMENT_ATTENTION
@@ -55,10 +55,30 @@ class LanguageModel:
                 input_ids=row.input_ids_1T,
                 position_ids=row.position_ids_1T,
                 segment_boundaries=row.boundaries,
+                segment_masks=row.masks,
                 use_cache=False,
             )
         hidden_TD: Tensor = output.last_hidden_state[0]
         return hidden_TD
+
+    def cached_hidden(self, ids_BT: Tensor, padding_B: Tensor, cache: Cache) -> Tensor:
+        """Final hidden states `[B, D]` of the last of some tokens that follow those in `cache`, which takes them up.
+
+        To be used while `generating`. Rows are padded on the left by `padding_B` tokens, those in the cache included.
+        """
+        cached = cache.get_seq_length()
+        end = cached + ids_BT.shape[1]
+        positions_T = torch.arange(cached, end, device=self.device)
+        padded = bool(padding_B.any())
+        output = self._decoder(
+            input_ids=ids_BT,
+            attention_mask=(torch.arange(end, device=self.device) >= padding_B[:, None]).long() if padded else None,
+            position_ids=(positions_T - padding_B[:, None]).clamp_(min=0),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden_BD: Tensor = output.last_hidden_state[:, -1]
+        return hidden_BD
 
     def head(self) -> Head:
         """The output head; logits are computed by the objective, in chunks."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ytrain.objective.weights import TOP_ENTROPY_K, WeightFunction
+from ytrain.objective.weights import TOP_ENTROPY_K, TokenWeight
 
 CHUNK_BYTES = 32 * 2**20
 """Size of one float32 [chunk, vocabulary] matrix; a bound on memory, not tuned for speed."""
@@ -71,7 +71,7 @@ class Objective:
     `anchor_weight` multiplies KL(current || start), which no token weight touches.
     """
 
-    weigh: WeightFunction
+    weigh: TokenWeight
     rescale: bool = False
     anchor_weight: float = 0.0
     teacher_share: float = 0.0
@@ -193,7 +193,8 @@ def _chunk(hidden_CD: Tensor, rows: slice, pass_: _HeadPass) -> tuple[Tensor, Te
     logits_CV = head.logits(hidden_CD)
     log_p_CV = torch.log_softmax(logits_CV, dim=-1)
     loss_C = -log_p_CV.gather(1, labels_C1).squeeze(1)
-    weight_C = objective.weigh(loss_C, _top_entropy(log_p_CV) if objective.weigh.needs_top_entropy else None)
+    top_entropy_C = _top_entropy(log_p_CV) if objective.weigh.needs_top_entropy else None
+    weight_C = objective.weigh(loss_C, top_entropy_C, rows)
     needs_log_p = objective.teacher_share or objective.anchor_weight
     p_CV = log_p_CV.exp() if needs_log_p else log_p_CV.exp_()
 

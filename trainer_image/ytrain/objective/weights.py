@@ -7,6 +7,7 @@ write the function, add it to `weight_function` and to `ytrain_api`'s loss kinds
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +17,17 @@ TOP_ENTROPY_K = 20
 
 FLOAT32_EPSILON = torch.finfo(torch.float32).eps
 NLIRG_HIGH_LOSS_FLOOR = 5e-8
+
+
+class TokenWeight(Protocol):
+    """The weight of some labels of a row."""
+
+    @property
+    def needs_top_entropy(self) -> bool: ...
+
+    def __call__(self, loss_C: Tensor, top_entropy_C: Tensor | None, rows: slice) -> Tensor:
+        """Weights `[C]`, never differentiated, of the labels `rows` of the row; see `WeightFunction`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +42,8 @@ class WeightFunction:
     function: Callable[[Tensor, Tensor | None], Tensor]
     needs_top_entropy: bool = False
 
-    def __call__(self, loss_C: Tensor, top_entropy_C: Tensor | None) -> Tensor:
+    def __call__(self, loss_C: Tensor, top_entropy_C: Tensor | None = None, rows: slice | None = None) -> Tensor:
+        del rows  # which labels they are does not matter
         return self.function(loss_C, top_entropy_C)
 
 

@@ -6,7 +6,7 @@ phone and a wide screen; colours come from the page's style sheet, so it also se
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ytrain.report.series import Bucket, bucketed, tick_labels, ticks
 
@@ -76,16 +76,35 @@ class Chart:
 
 @dataclass(frozen=True)
 class Series:
-    """A named series of (step, value) points; `dotted` draws every point as a dot, however many there are."""
+    """A named series of (step, value) points; `dotted` draws every point as a dot, however many there are.
+
+    With `deviations`, one to a point, the band spans one deviation to either side instead of the extremes of a bucket.
+    """
 
     name: str
     points: Sequence[tuple[float, float | None]]
     colour: int = 1
     dotted: bool = False
+    deviations: Sequence[float | None] | None = None
     drawn: list[Bucket] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "drawn", bucketed(self.points, DRAWN_POINTS))
+        object.__setattr__(self, "drawn", self._drawn())
+
+    def _drawn(self) -> list[Bucket]:
+        if self.deviations is None:
+            return bucketed(self.points, DRAWN_POINTS)
+        both = [
+            (x, mean, deviation)
+            for (x, mean), deviation in zip(self.points, self.deviations, strict=True)
+            if mean is not None and deviation is not None and math.isfinite(mean) and math.isfinite(deviation)
+        ]
+        means = bucketed([(x, mean) for x, mean, _ in both], DRAWN_POINTS)
+        spreads = bucketed([(x, deviation) for x, _, deviation in both], DRAWN_POINTS)
+        return [
+            replace(bucket, low=bucket.mean - spread.mean, high=bucket.mean + spread.mean)
+            for bucket, spread in zip(means, spreads, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -222,10 +241,10 @@ def _line(series: Series, x_axis: _Axis, y_axis: _Axis) -> Line:
 def _described(series: Series) -> str:
     first, last = series.drawn[0], series.drawn[-1]
     low, high = min(bucket.low for bucket in series.drawn), max(bucket.high for bucket in series.drawn)
-    return (
-        f"{series.name}: {first.mean:.4g} at step {first.x:.0f}, {last.mean:.4g} at step {last.x:.0f}, "
-        f"lowest {low:.4g}, highest {high:.4g}."
-    )
+    reach = f"lowest {low:.4g}, highest {high:.4g}"
+    if series.deviations is not None:
+        reach = f"one deviation to either side reaches from {low:.4g} to {high:.4g}"
+    return f"{series.name}: {first.mean:.4g} at step {first.x:.0f}, {last.mean:.4g} at step {last.x:.0f}, {reach}."
 
 
 def _x_ticks(values: Sequence[float], axis: _Axis) -> tuple[Tick, ...]:

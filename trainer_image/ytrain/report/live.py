@@ -68,9 +68,14 @@ class RecentRate:
 
 
 def step_words(metrics: Mapping[str, Any], remaining: float | None) -> str:
-    """Loss, tokens per second, learning rate and remaining time of one step, as both displays show them."""
+    """Loss or reward, tokens per second, learning rate and remaining time of one step, as both displays show them."""
     words = []
-    for key, form in (("loss", "loss {:.3f}"), ("tokensPerSecond", "{:,.0f} tok/s"), ("learningRate", "lr {:.1e}")):
+    forms = {"loss": "loss {:.3f}", "tokensPerSecond": "{:,.0f} tok/s", "learningRate": "lr {:.1e}"}
+    if metrics.get("rl"):
+        del forms["loss"]
+        reward = metrics["rl"]["rewardMean"]
+        words.append("no reward" if reward is None else f"reward {reward:.3f}")
+    for key, form in forms.items():
         if metrics.get(key) is not None:
             words.append(form.format(metrics[key]))
     if remaining is not None:

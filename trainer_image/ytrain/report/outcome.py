@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from ytrain.report.reward import RewardChange
 from ytrain.report.run_files import Answer, Evaluation, EvaluationPoint, TaskScore, TextLoss
 
 KEPT_PERCENT = 1.0
@@ -79,13 +80,17 @@ class Outcome:
     kept: str
 
 
-def judge(evaluation: Evaluation | None) -> Outcome:
-    """Compare the evaluation after training with the one before; while there is no `after`, the newest in between."""
+def judge(evaluation: Evaluation | None, reward: RewardChange | None = None) -> Outcome:
+    """Compare the evaluation after training with the one before; while there is no `after`, the newest in between.
+
+    The `reward` of a run that has one is a gain too, though on the prompts that it trains on.
+    """
     before = evaluation.before if evaluation else None
     after = _newest(evaluation) if evaluation else None
     if before is None or after is None:
         waiting = "Not measured yet: the evaluation after training has not run." if before else "Not measured."
-        return Outcome(None, False, (), None, (), None, 0, (), gained=waiting, kept=waiting)
+        gained = f"{_reward_words(reward)} {waiting}" if reward else waiting
+        return Outcome(None, False, (), None, (), None, 0, (), gained=gained, kept=waiting)
     tasks = tuple(task_gain(first, last) for first in before.tasks for last in after.tasks if first.name == last.name)
     validation = loss_change(before.validation, after.validation) if before.validation and after.validation else None
     retention = tuple(
@@ -104,7 +109,7 @@ def judge(evaluation: Evaluation | None) -> Outcome:
         kl_to_start=kl.value if kl else None,
         kl_tokens=kl.tokens if kl else 0,
         examples=tuple(_examples(before, after)),
-        gained=_gained_words(tasks, validation),
+        gained=_gained_words(tasks, validation, reward),
         kept=_kept_words(retention, kl.value if kl else None),
     )
 
@@ -183,7 +188,7 @@ def _examples(before: EvaluationPoint, after: EvaluationPoint) -> list[ExampleCh
     )
 
 
-def _gained_words(tasks: tuple[TaskGain, ...], validation: LossChange | None) -> str:
+def _gained_words(tasks: tuple[TaskGain, ...], validation: LossChange | None, reward: RewardChange | None) -> str:
     better = [task for task in tasks if task.change is Change.BETTER]
     worse = [task for task in tasks if task.change is Change.WORSE]
     sentences = []
@@ -198,7 +203,20 @@ def _gained_words(tasks: tuple[TaskGain, ...], validation: LossChange | None) ->
         sentences.append(
             f"Validation loss {direction} from {validation.before:.3f} to {validation.after:.3f} nats per token."
         )
-    return " ".join(sentences) or "Not measured: the job has neither evaluation tasks nor validation data."
+    if reward:
+        sentences.append(_reward_words(reward))
+    if not tasks and not validation:
+        measured = "Other prompts were not measured" if reward else "Not measured"
+        sentences.append(f"{measured}: the job has neither evaluation tasks nor validation data.")
+    return " ".join(sentences)
+
+
+def _reward_words(reward: RewardChange) -> str:
+    direction = "rose" if reward.last > reward.first else "did not rise: it went"
+    return (
+        f"The reward of the training prompts {direction} from {reward.first:.3f} to {reward.last:.3f} "
+        f"(mean of the {reward.ends})."
+    )
 
 
 def _kept_words(retention: tuple[LossChange, ...], kl: float | None) -> str:

@@ -12,6 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ytrain.report.outcome import judge
 from ytrain.report.record import RunRecord, read_run
+from ytrain.report.reward import reward_change
+from ytrain.report.rl_samples import shown_trees
 from ytrain.report.run_charts import run_charts
 from ytrain.report.series import byte_size, duration
 from ytrain.report.standing import standing
@@ -41,12 +43,13 @@ def render(record: RunRecord) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(bytes=byte_size, duration=duration)
-    outcome = judge(record.evaluation)
+    outcome = judge(record.evaluation, reward_change(record.metrics))
     return environment.get_template("page.html.j2").render(
         record=record,
         outcome=outcome,
         examples=outcome.examples[:SHOWN_EXAMPLES],
         charts=run_charts(record),
+        trees=shown_trees(record),
         standing=standing(record),
         facts=facts(record),
         environment_rows=environment_rows(record),

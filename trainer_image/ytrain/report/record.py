@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ytrain.report.run_files import Evaluation, Result, SkippedRecord, StepMetrics
+from ytrain.report.run_files import Evaluation, Result, SampledAnswers, SkippedRecord, StepMetrics
 
 SHOWN_SKIPPED = 10
 """Skipped records that are shown with their place; all of them stand in skipped.jsonl."""
@@ -54,6 +54,8 @@ class RunRecord:
     evaluation: Evaluation | None
     result: Result | None
     skipped: SkippedRecords
+    samples: tuple[SampledAnswers, ...]
+    """The trees of answers that a run with rewards kept, in the order of their steps."""
     problems: tuple[str, ...]
 
     @property
@@ -85,6 +87,7 @@ def read_run(folder: Path) -> RunRecord:
             reasons=dict(Counter(record.reason for record in skipped).most_common()),
             first=tuple(skipped[:SHOWN_SKIPPED]),
         ),
+        samples=_read_samples(folder / "samples", problems),
         problems=tuple(problems),
     )
 
@@ -109,6 +112,11 @@ def _read_lines(path: Path, model: type[Model], problems: list[str]) -> list[Mod
     return parsed
 
 
+def _read_samples(folder: Path, problems: list[str]) -> tuple[SampledAnswers, ...]:
+    read = [_read_json(path, SampledAnswers, problems) for path in sorted(folder.glob("step-*.json"))]
+    return tuple(one for one in read if one)
+
+
 def _read_json(path: Path, model: type[Model], problems: list[str]) -> Model | None:
     if not path.exists():
         return None
@@ -116,7 +124,8 @@ def _read_json(path: Path, model: type[Model], problems: list[str]) -> Model | N
         return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
-        problems.append(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}; its content is left out")
+        place = [".".join(map(str, first["loc"]))] if first["loc"] else []
+        problems.append(f"{': '.join([path.name, *place, first['msg']])}; its content is left out")
     except ValueError as error:
         problems.append(f"{path.name}: {error}; its content is left out")
     return None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from ytrain.report.charts import Chart, Series, histogram, line_chart, path_chart
 from ytrain.report.outcome import evaluation_points, loss_change
 from ytrain.report.record import RunRecord
+from ytrain.report.rl_charts import rl_charts
 from ytrain.report.run_files import EvaluationPoint, StepMetrics
 
 HISTOGRAM_STEPS = 10
@@ -17,7 +18,8 @@ HISTOGRAM_STEPS = 10
 def run_charts(record: RunRecord) -> list[Chart]:
     """The charts of a run, in reading order."""
     points = evaluation_points(record.evaluation)
-    charts = [_gain_and_forgetting(points), _loss(record, points), _weights(record.metrics)]
+    charts = [_gain_and_forgetting(points), *rl_charts(record.metrics)]
+    charts += [_loss(record, points), _weights(record.metrics)]
     charts += [
         line_chart(
             "Learning rate", "per step", [_series(record, "learning rate", lambda m: m.learning_rate)], from_zero=True
@@ -43,8 +45,10 @@ def _series(record: RunRecord, name: str, value: Callable[[StepMetrics], float |
 
 
 def _loss(record: RunRecord, points: Sequence[EvaluationPoint]) -> Chart | None:
-    series = [_series(record, "training", lambda m: m.loss)]
-    if any(m.weighted_loss is not None and m.weighted_loss != m.loss for m in record.metrics):
+    # With rewards the loss is a surrogate whose gradient counts and whose value says nothing.
+    series = [_series(record, "training", lambda m: None if m.rl else m.loss)]
+    weighted = any(m.weighted_loss is not None and m.weighted_loss != m.loss for m in record.metrics)
+    if weighted:
         series.append(_series(record, "training, token-weighted", lambda m: m.weighted_loss, colour=2))
     validation = [(point.step, point.validation.loss) for point in points if point.validation]
     series.append(Series("validation", validation, colour=3, dotted=True))
@@ -52,7 +56,9 @@ def _loss(record: RunRecord, points: Sequence[EvaluationPoint]) -> Chart | None:
         "Loss",
         "nats per supervised token",
         series,
-        note="The weighted loss is what the optimizer minimises; the unweighted one compares between runs.",
+        note="The weighted loss is what the optimizer minimises; the unweighted one compares between runs."
+        if weighted
+        else "",
     )
 
 

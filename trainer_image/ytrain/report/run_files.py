@@ -3,14 +3,38 @@
 Every field that an unfinished run may lack has a default; `record.py` reads the files, `outcome.py` judges them.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 
 class _FileModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class RewardFigures(_FileModel):
+    """What a step of reinforcement learning adds to its line of metrics.jsonl; None is what could not be told.
+
+    Entropy, gap and KL in nats per token, shares from 0 to 1; figures `per_leaf` are tokens per answer.
+    """
+
+    reward_mean: float | None = None
+    reward_deviation: float | None = None
+    groups: int | None = None
+    mixed_groups: int | None = None
+    leaves: int | None = None
+    failed_rewards: int | None = None
+    answer_tokens: float | None = None
+    truncated_share: float | None = None
+    forwarded_per_leaf: float | None = None
+    forwarded_per_leaf_alone: float | None = None
+    entropy: float | None = None
+    clip_fraction: float | None = None
+    log_prob_gap: float | None = None
+    kl_to_start: float | None = None
+    sample_seconds: float | None = None
+    reward_seconds: float | None = None
 
 
 class StepMetrics(_FileModel):
@@ -29,6 +53,46 @@ class StepMetrics(_FileModel):
     peak_memory_bytes: int | None = None
     data_wait_seconds: float | None = None
     weight_histogram: tuple[int, ...] | None = None
+    rl: RewardFigures | None = None
+
+
+class SampledNode(_FileModel):
+    """A segment of a sample tree: its text, and the entropy in nats of what its first token was drawn from."""
+
+    parent: int = Field(ge=-1)
+    """Number of the node before; -1 is the prompt. Parents come before their children."""
+    tokens: int
+    entropy: float
+    text: str
+
+
+class SampledLeaf(_FileModel):
+    """The end of an answer; `mass` is how many answers it stands for, `failure` why it has no reward."""
+
+    node: int = Field(ge=0)
+    mass: float = Field(default=1.0, gt=0)
+    ended: bool = True
+    reward: float | None = None
+    failure: str | None = None
+
+
+class SampledAnswers(_FileModel):
+    """samples/step-000001.json: the tree of answers to one prompt of a step."""
+
+    step: int
+    place: str = ""
+    prompt: str
+    nodes: tuple[SampledNode, ...]
+    leaves: tuple[SampledLeaf, ...]
+
+    @model_validator(mode="after")
+    def _is_a_tree(self) -> Self:
+        if any(node.parent >= number for number, node in enumerate(self.nodes)):
+            raise ValueError("a node whose parent does not come before it")
+        ends = {leaf.node for leaf in self.leaves}
+        if len(ends) < len(self.leaves) or ends != set(range(len(self.nodes))) - {node.parent for node in self.nodes}:
+            raise ValueError("leaves have to be the nodes without children")
+        return self
 
 
 class TextLoss(_FileModel):

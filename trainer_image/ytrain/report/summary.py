@@ -12,6 +12,7 @@ from rich.table import Table
 from ytrain.report.corpus_summary import print_corpus_summary
 from ytrain.report.outcome import Change, Outcome, judge
 from ytrain.report.record import RunRecord, RunState, read_run
+from ytrain.report.reward import RewardChange, reward_change
 from ytrain.report.standing import standing
 
 STYLES = {
@@ -29,12 +30,14 @@ def print_summary(run_dir: Path, console: Console) -> None:
     if record.state is RunState.SUCCEEDED and record.result and record.result.corpus:
         print_corpus_summary(run_dir, record.result.model_dump(by_alias=True), console)
         return
-    outcome = judge(record.evaluation)
+    reward = reward_change(record.metrics)
+    outcome = judge(record.evaluation, reward)
     console.print()
     for sentence in _state_words(record):
         console.print(sentence, markup=False, highlight=False)
+    if outcome.step is not None or reward:
+        console.print(_changes(outcome, reward))
     if outcome.step is not None:
-        console.print(_changes(outcome))
         console.print(outcome.gained, markup=False, highlight=False)
         console.print(outcome.kept, markup=False, highlight=False)
     if record.skipped.total:
@@ -52,7 +55,7 @@ def _state_words(record: RunRecord) -> list[str]:
     return [f"{record.name}: {problem.headline}.", problem.explanation]
 
 
-def _changes(outcome: Outcome) -> Table:
+def _changes(outcome: Outcome, reward: RewardChange | None) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
     for column in ("before", "after", "change"):
@@ -65,6 +68,9 @@ def _changes(outcome: Outcome) -> Table:
     for text in texts:
         numbers = (f"{text.before:.3f}", f"{text.after:.3f}", f"{text.percent:+.1f} %")
         table.add_row(f"loss: {escape(text.name)}", *numbers, _verdict(text.change))
+    if reward:
+        numbers = (f"{reward.first:.3f}", f"{reward.last:.3f}", f"{reward.last - reward.first:+.3f}")
+        table.add_row(f"reward, mean of the {reward.ends}", *numbers, "")
     if outcome.kl_to_start is not None:
         table.add_row("KL to the start, nats per token", "0", f"{outcome.kl_to_start:.3f}", "", "")
     return table

@@ -39,7 +39,9 @@ class MetricsLog:
         """Record one step."""
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        values = [Summary.Value(tag=f"train/{name}", simple_value=line[name]) for name in SCALARS]
+        scalars = {f"train/{name}": line.get(name) for name in SCALARS}
+        scalars |= {f"rl/{name}": value for name, value in line.get("rl", {}).items()}
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items() if value is not None]
         self._events.add_event(Event(step=line["step"], wall_time=wall_time, summary=Summary(value=values)))
 
     def sync(self) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ class RunFolder:
         self.output = path / "output"
         self.evaluation = path / "evaluation.json"
         self.result = path / "result.json"
+        self.samples = path / "samples"
+        """Of answers, in reinforcement learning."""
         self.stacks = path / STACKS
         """Where hanging ranks stood."""
         self.inputs = path / INPUTS
@@ -82,6 +85,7 @@ class RunFolder:
         """Say which job's run this is; a run that begins takes over no measurement of one before it."""
         if not self.begun():
             self.evaluation.unlink(missing_ok=True)
+            shutil.rmtree(self.samples, ignore_errors=True)
         (self.path / IDENTITY).write_text(identity)  # first: with anything else and without it, the folder is no run's
         self.job.write_text(job_text)
 

@@ -1,9 +1,9 @@
-"""Training on given tokens (sft, cpt): one job, from its file to a verified output; `train` reads top to bottom.
+"""Training a model (sft, cpt, rl): one job, from its file to a verified output; `train` reads top to bottom.
 
 It can be stopped at any point and called again with the same arguments: what is finished is not done twice.
 """
 
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,25 @@ from ytrain.engine.world import World
 from ytrain.methods.chosen import chosen_method
 from ytrain.methods.evaluator import Evaluator
 from ytrain.methods.forecast import measure_filling
-from ytrain.methods.inputs import Inputs, load_inputs
+from ytrain.methods.inputs import Inputs
 from ytrain.methods.memory import estimated_bytes
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
-from ytrain.methods.reading import check_same_data, tell_inputs, tell_tokenising
+from ytrain.methods.policy import policy_learner
+from ytrain.methods.reading import check_same_data, inputs_of_run
 from ytrain.methods.setup import Models, engine, load_models, objective, peak_learning_rate, plan, selection
 from ytrain.methods.stopwatch import Stopwatch
 from ytrain.models.language_model import LanguageModel
 from ytrain.models.load import load_config
 from ytrain.models.probe import check_packed_forward
 from ytrain.report.live import Progress
-from ytrain.sources import Sources
 from ytrain.training.checkpoint import Checkpoints, Position, checkpoint_status, read_position, restore
-from ytrain.training.loop import Loop, LoopSettings, Trainee
+from ytrain.training.loop import Learner, Loop, LoopSettings
 from ytrain.training.metrics import MetricsLog
 from ytrain.training.run_folder import RunFolder
 from ytrain.training.schedule import learning_rate
 from ytrain.training.stop import StopRequest
+from ytrain.training.supervised import SupervisedLearner
 from ytrain_api import JobFile
 from ytrain_api.errors import SpecError
 from ytrain_api.job import Spec
@@ -61,21 +62,8 @@ def train(
         if world.leads
         else None
     )
-    sources = Sources(
-        claims=options.claims,
-        config_maps=job_file.config_maps,
-        base_dir=options.base_dir,
-        scratch=folder.inputs / str(world.rank),
-    )
     with watch.phase("tokenising", "reading and tokenising the data"):
-        inputs = load_inputs(
-            job_file,
-            sources,
-            cache=options.cache,
-            skipped=folder.skipped if world.leads else None,
-            tell=partial(tell_tokenising, progress, stop),
-        )
-    tell_inputs(inputs, progress)
+        inputs = inputs_of_run(job_file, options, progress, stop, world)
     device = choose_device(options.device)
     with watch.phase("loading", "loading the model"):
         dtype = choose_precision(spec.model.precision, device)
@@ -88,11 +76,19 @@ def train(
     with watch.phase("preparing", "setting up the optimizer"):  # with DeepSpeed it takes seconds
         moves = engine(spec, models.current, world)
     evaluator = Evaluator(spec, inputs, models.current, models.start, moves, folder, world, progress)
-    loop = _loop(spec, inputs, models, moves, evaluator, folder, world, progress, stop)
-    with watch.phase("evaluating", "evaluating before training"):
-        evaluator.before()
-    with watch.phase("training", "training"):
-        position = loop.run()
+    with ExitStack() as open_while_training:
+        learner: Learner
+        if spec.rl is not None:
+            learner = open_while_training.enter_context(
+                policy_learner(spec, inputs, models, moves, folder, world, progress)
+            )
+        else:
+            learner = _supervised_learner(spec, inputs, models, moves, world)
+        loop = _loop(spec, inputs, learner, evaluator, folder, progress, stop)
+        with watch.phase("evaluating", "evaluating before training"):
+            evaluator.before()
+        with watch.phase("training", "training"):
+            position = loop.run()
     watch.move("saving", loop.saving_seconds, out_of="training")
     peak = peak_memory_bytes(device)
     with watch.phase("evaluating", "evaluating after training"):
@@ -124,33 +120,35 @@ def train(
     }
 
 
-def _loop(
-    spec: Spec,
-    inputs: Inputs,
-    models: Models,
-    moves: Engine,
-    evaluator: Evaluator,
-    folder: RunFolder,
-    world: World,
-    progress: Progress,
-    stop: StopRequest,
-) -> Loop:
-    """The training loop, at the newest usable checkpoint or at the start."""
-    optimization, method = spec.optimization, chosen_method(spec)
-    peak = peak_learning_rate(spec, models.current.module.config.get_text_config().hidden_size)
-    if optimization.learning_rate is None:
-        kind = "a LoRA on a model of this width" if spec.model.lora else "a full training"
-        progress.note(f"learning rate {peak:.2g}: the default for {kind}")
-    trainee = Trainee(
+def _supervised_learner(spec: Spec, inputs: Inputs, models: Models, moves: Engine, world: World) -> SupervisedLearner:
+    return SupervisedLearner(
         model=models.current,
         engine=moves,
         objective=objective(spec),
         samples=inputs.train.dataset,
+        plan=plan(spec, inputs.train.dataset),
         world=world,
-        start=models.start() if method.anchor_weight else None,
+        start=models.start() if chosen_method(spec).anchor_weight else None,
         teacher=models.teacher,
         selection=selection(spec, models),
     )
+
+
+def _loop(
+    spec: Spec,
+    inputs: Inputs,
+    learner: Learner,
+    evaluator: Evaluator,
+    folder: RunFolder,
+    progress: Progress,
+    stop: StopRequest,
+) -> Loop:
+    """The training loop, at the newest usable checkpoint or at the start."""
+    optimization, world = spec.optimization, learner.world
+    peak = peak_learning_rate(spec, learner.model.module.config.get_text_config().hidden_size)
+    if optimization.learning_rate is None:
+        kind = "a LoRA on a model of this width" if spec.model.lora else "a full training"
+        progress.note(f"learning rate {peak:.2g}: the default for {kind}")
     data_digest = inputs.train.report.digest
     checkpoints = Checkpoints(
         folder.checkpoints, keep=spec.checkpoint.keep, saved=lambda saved: progress.found(Facts(checkpoint=saved))
@@ -165,12 +163,11 @@ def _loop(
                 f"{newest}: was trained on other data than the job's sources hold now; "
                 "put the data back, or start anew in another folder with --workdir"
             )
-        restore(newest, moves.load, world, optimization.seed)
+        restore(newest, learner.engine.load, world, optimization.seed)
         progress.note(f"going on from {newest.name}")
         progress.found(Facts(checkpoint=checkpoint_status(newest)))
     return Loop(
-        trainee=trainee,
-        plan=plan(spec, inputs.train.dataset),
+        learner=learner,
         settings=LoopSettings(
             learning_rate=lambda step, total: learning_rate(
                 step, total, peak=peak, kind=optimization.schedule, warmup_fraction=optimization.warmup_fraction

@@ -1,0 +1,153 @@
+"""Reinforcement learning from job file to output: it learns what is rewarded, resumes exactly, tells what is wrong."""
+
+import json
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Commands
+from run_folders import checkpoints, load_model, read_lines, steps_written, write_job
+from tests.conftest import byte_tokenizer, make_model_folder, write_chats
+
+pytestmark = pytest.mark.e2e
+
+PLAIN = "def score(prompt, answer, record):\n    return sum(c.isascii() for c in answer) / 6\n"
+TREE = {"rounds": 1, "forks": 2, "branches": 2, "pruning": {"lookaheadTokens": 2}}
+RL: dict[str, Any] = {
+    "reward": {"python": {"source": "file://./reward.py:score"}},
+    "rollout": {"promptsPerStep": 4, "chains": 3, "maxNewTokens": 6},
+    "tree": TREE,
+}
+JOB: dict[str, Any] = {
+    "sft": ...,
+    "rl": RL,
+    "model.lora": {"rank": 4},
+    "optimization": {"learningRate": 2e-2, "epochs": 2},
+    "checkpoint": {"everySteps": 2},
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with 16 prompts and a reward: how many characters of the answer are ASCII."""
+    write_chats(tmp_path / "chats.jsonl", 16)
+    (tmp_path / "reward.py").write_text(PLAIN)
+    return tmp_path
+
+
+def course(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run, but for what its clock measured."""
+    lines = read_lines(run / "metrics.jsonl")
+    for line in lines:
+        for clocked in ("seconds", "tokensPerSecond", "peakMemoryBytes"):
+            del line[clocked]
+        for clocked in ("sampleSeconds", "rewardSeconds"):
+            del line["rl"][clocked]
+    return lines
+
+
+def test_a_run_leaves_figures_samples_and_a_model(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    task = {"name": "same", "source": "file://./chats.jsonl", "samples": 4, "maxNewTokens": 4}
+    write_job(place, model_folder, {**JOB, "evaluation.tasks": [task]})
+    ytrain(place, "check", "tiny.yaml").expect(0, "16 prompts", "4 prompts a step, up to 28 answers", "reward ")
+    ytrain(place, "run", "tiny.yaml").expect(0, "done, 8 steps")
+    run = place / "runs/tiny"
+    for line in course(run):
+        rl = line["rl"]
+        assert rl["groups"] == 4 and rl["leaves"] <= 4 * (3 + 2 * 2) and rl["failedRewards"] == 0
+        assert rl["logProbGap"] < 1e-4 and rl["clipFraction"] == 0
+    samples = json.loads((run / "samples/step-000001.json").read_text())
+    assert len(samples["leaves"]) > 3 and all(leaf["reward"] is not None for leaf in samples["leaves"])
+    result = json.loads((run / "result.json").read_text())
+    assert result["output"]["verified"]["changeFromBase"] > 0
+    assert "Prompts with mixed rewards" in (run / "report.html").read_text()
+    assert (run / "output/adapter_model.safetensors").is_file()
+
+
+def test_what_is_rewarded_becomes_likely(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    """A bandit of 258 arms: one token, of which the space is worth 1 and everything else nothing."""
+    (place / "reward.py").write_text("def score(answer, **rest):\n    return float(answer.startswith(' '))\n")
+    rl = {"reward": RL["reward"], "rollout": {"promptsPerStep": 8, "chains": 48, "maxNewTokens": 1}}
+    optimization = {"learningRate": 2e-2, "epochs": 20, "schedule": "constant"}
+    write_job(place, model_folder, {"sft": ..., "rl": rl, "optimization": optimization})
+    ytrain(place, "run", "tiny.yaml").expect(0)
+    rewards = [line["rl"]["rewardMean"] for line in course(place / "runs/tiny")]
+    assert rewards[0] < 0.1 and min(rewards[-5:]) > 0.95
+    load_model(place / "runs/tiny/output")
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
+    ytrain: Commands, place: Path, model_folder: Path, updates: int
+) -> None:
+    rollout = RL["rollout"] | {"updates": updates}
+    write_job(place, model_folder, JOB | {"rl": RL | {"rollout": rollout}})
+    ytrain(place, "run", "tiny.yaml", "--workdir", "whole").expect(0)
+    command = ytrain.start(place, "run", "tiny.yaml", "--workdir", "stopped")
+    ended = command.until(partial(_has_steps, place / "stopped", 3)).send(signal.SIGTERM).wait()
+    assert "stopped by SIGTERM" in ended.output and checkpoints(place / "stopped")
+    ytrain(place, "run", "tiny.yaml", "--workdir", "stopped").expect(0, "going on from")
+    assert course(place / "stopped") == course(place / "whole")
+    assert len({line["gradientNorm"] for line in course(place / "whole")}) == 8
+
+
+def _has_steps(run: Path, steps: int) -> bool:
+    return steps_written(run) >= steps
+
+
+@pytest.mark.parametrize("advantage", ["tree", "reinforcePlusPlus"])
+def test_two_ranks_learn_what_one_learns(ytrain: Commands, place: Path, model_folder: Path, advantage: str) -> None:
+    objective = {"advantage": advantage, "gate": "entropy"}
+    write_job(place, model_folder, JOB | {"rl": RL | {"objective": objective}, "optimization.maxSteps": 3})
+    for processes in (1, 2):
+        ytrain(place, "run", "tiny.yaml", "--workdir", f"{processes}", "--processes", f"{processes}").expect(0)
+    for one, two in zip(course(place / "1"), course(place / "2"), strict=True):
+        for name in ("loss", "gradientNorm", "supervisedTokens"):
+            assert one[name] == pytest.approx(two[name], rel=1e-3, abs=1e-6), name
+        for name in ("rewardMean", "rewardDeviation", "leaves", "sampledTokens", "entropy"):
+            assert one["rl"][name] == pytest.approx(two["rl"][name], rel=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"model.lora": {"dropout": 0.1}}, 2, ["spec.model.lora.dropout", "off-policy", "leave it at 0"]),
+        ({"deepspeed": {}}, 2, ["spec.deepspeed", "not available with rl"]),
+        ({"rl.rollout.maxNewTokens": 500}, 2, ["spec.rl.rollout.maxNewTokens: 500", "512 positions", "or fewer"]),
+        ({"data.maxTokens": 12}, 3, ["spec.data.train", "maxTokens"]),
+        ({"rl.reward": {"python": {"source": "file://./reward.py:scor"}}}, 2, ["reward.py", "scor", "score"]),
+    ],
+)
+def test_job_that_cannot_be_trained(
+    ytrain: Commands, place: Path, model_folder: Path, changes: dict[str, Any], code: int, words: list[str]
+) -> None:
+    write_job(place, model_folder, JOB | {"rl": json.loads(json.dumps(RL))} | changes)
+    ytrain(place, "run", "tiny.yaml").expect(code, *words)
+    assert not (place / "runs/tiny/output").exists()
+
+
+def test_model_that_never_ends_an_answer(ytrain: Commands, place: Path, tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "endless")
+    tokenizer = byte_tokenizer()
+    tokenizer.eos_token = None
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: "
+    tokenizer.save_pretrained(folder)
+    write_job(place, folder, JOB)
+    ytrain(place, "run", "tiny.yaml").expect(2, "no end-of-sequence token", "eos_token", "tokenizer_config.json")
+
+
+def test_rewards_that_never_come_end_the_run(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    (place / "reward.py").write_text("def score(**rest):\n    raise KeyError('gold')\n")
+    write_job(place, model_folder, JOB)
+    ended = ytrain(place, "run", "tiny.yaml").expect(4, "no answer got a reward in 3 steps", "KeyError", "reward.py:2")
+    assert "step 1: " in ended.output
+
+
+def test_rewards_that_tell_nothing_apart_are_told(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    (place / "reward.py").write_text("def score(**rest):\n    return 1\n")
+    write_job(place, model_folder, {**JOB, "optimization.epochs": 1})
+    ytrain(place, "run", "tiny.yaml").expect(0, "steps 1 to 4: the answers to each prompt all got the same reward")
+    lines = read_lines(place / "runs/tiny/metrics.jsonl")
+    assert [line["loss"] for line in lines] == [None] * 4 and [line["supervisedTokens"] for line in lines] == [0] * 4

@@ -1,0 +1,127 @@
+"""Opens what reinforcement learning needs beside a model: prompts, reward, and what samples answers."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from ytrain.data.reading import SUFFIXES
+from ytrain.engine.base import Engine
+from ytrain.engine.world import World
+from ytrain.methods.evaluator import stop_tokens
+from ytrain.methods.inputs import Inputs
+from ytrain.methods.setup import Models, plan, row_tokens
+from ytrain.objective.weights import nlirg
+from ytrain.report.live import Progress
+from ytrain.rl.credit import Group
+from ytrain.rl.learner import PolicyLearner
+from ytrain.rl.prompts import Prompt, Prompts
+from ytrain.rl.rewards import Failure, Sample, open_rewards
+from ytrain.rl.sampler import TransformersRollout
+from ytrain.rl.samples import write_samples
+from ytrain.training.plan import Step
+from ytrain.training.run_folder import RunFolder
+from ytrain_api.errors import SpecError
+from ytrain_api.job import Spec
+from ytrain_api.rl import Objective, Rl
+
+SHOWN_STEPS = 20
+"""Steps of a run of which a sample tree is kept for the report."""
+
+
+@contextmanager
+def policy_learner(
+    spec: Spec, inputs: Inputs, models: Models, moves: Engine, folder: RunFolder, world: World, progress: Progress
+) -> Iterator[PolicyLearner]:
+    """The learner of the job, its reward open.
+
+    Raises:
+        SpecError: the reward cannot be opened, or the model cannot answer these prompts.
+    """
+    rl = spec.rl
+    assert rl is not None
+    stop_ids = stop_tokens(inputs)
+    _check(spec, inputs, models, stop_ids)
+    steps = plan(spec, inputs.train.dataset)
+    shown_every = max(1, steps.total_steps // SHOWN_STEPS)
+    tokenizer = inputs.tokenizer
+
+    def keep(step: Step, prompt: Prompt, group: Group) -> None:
+        if step.number == 1 or step.number % shown_every == 0:
+            write_samples(folder.samples, step.number, prompt, group, tokenizer)
+
+    def decode(ids: np.ndarray) -> str:
+        return str(tokenizer.decode(ids.tolist(), skip_special_tokens=True))
+
+    with open_rewards(rl.reward, inputs.sources) as rewards:
+        yield PolicyLearner(
+            model=models.current,
+            engine=moves,
+            world=world,
+            plan=steps,
+            prompts=_prompts(spec, inputs),
+            rollout=TransformersRollout(models.current, rl.rollout, rl.tree, stop_ids),
+            rewards=rewards,
+            settings=_settled(rl),
+            gate=nlirg() if rl.objective.gate == "nlirg" else None,
+            temperature=rl.rollout.temperature,
+            updates=rl.rollout.updates,
+            row_tokens=row_tokens(spec),
+            seed=spec.optimization.seed,
+            decode=decode,
+            start=models.start() if spec.model.lora else None,
+            note=progress.note if world.leads else lambda _: None,
+            keep=keep,
+        )
+
+
+def own_answers_scored(spec: Spec, inputs: Inputs, indices: Sequence[int]) -> list[float | Failure]:
+    """What the reward gives for the answers that the records themselves have.
+
+    Raises:
+        SpecError: the reward cannot be opened.
+    """
+    assert spec.rl is not None
+    prompts, samples = _prompts(spec, inputs), []
+    for index in indices:
+        prompt, sample = prompts[index], inputs.train.dataset[index]
+        answer = sample.input_ids[sample.supervised]
+        text = str(inputs.tokenizer.decode(answer.tolist(), skip_special_tokens=True))
+        samples.append(Sample(prompt.text, text, prompt.record, len(answer)))
+    with open_rewards(spec.rl.reward, inputs.sources, processes=1) as rewards:
+        return rewards.score(samples)
+
+
+def _prompts(spec: Spec, inputs: Inputs) -> Prompts:
+    files = [(entry.format, inputs.sources.files(entry.source, SUFFIXES).files) for entry in spec.data.train]
+    return Prompts(inputs.train.dataset, files, system_prompt=spec.data.system_prompt)
+
+
+def _settled(rl: Rl) -> Objective:
+    if rl.objective.advantage != "auto":
+        return rl.objective
+    return rl.objective.model_copy(update={"advantage": "tree" if rl.tree is not None else "grpo"})
+
+
+def _check(spec: Spec, inputs: Inputs, models: Models, stop_ids: list[int]) -> None:
+    rl = spec.rl
+    assert rl is not None
+    if not stop_ids:
+        raise SpecError(
+            "spec.model.source: the tokenizer has no end-of-sequence token and the chat template closes an answer with "
+            "none, so no answer would end; name one as eos_token in the model's tokenizer_config.json"
+        )
+    dataset, config = inputs.train.dataset, models.current.module.config.get_text_config()
+    longest = int((dataset.lengths - dataset.supervised_counts).max()) + rl.rollout.max_new_tokens
+    positions, window = getattr(config, "max_position_embeddings", None), getattr(config, "sliding_window", None)
+    if positions is not None and longest > positions:
+        raise SpecError(
+            f"spec.rl.rollout.maxNewTokens: {rl.rollout.max_new_tokens}: with the longest prompt that makes {longest} "
+            f"tokens, and the model has {positions} positions; take {positions - longest + rl.rollout.max_new_tokens} "
+            "or fewer, or leave out long prompts with data.maxTokens"
+        )
+    if window is not None and longest > window:
+        raise SpecError(
+            f"spec.rl.rollout.maxNewTokens: {rl.rollout.max_new_tokens}: with the longest prompt that makes {longest} "
+            f"tokens, more than the model's sliding window of {window}, which rl does not support"
+        )

@@ -1,0 +1,39 @@
+"""Reinforcement learning: answers are sampled and scored, and the good ones made likelier."""
+
+from ytrain.methods.method import Method
+from ytrain_api.job import Spec
+from ytrain_api.loss import TokenLoss
+from ytrain_api.rl import Rl
+
+
+def method(rl: Rl) -> Method:
+    """What `spec.rl` asks for: the prompts are chats up to their last answer."""
+    return Method(
+        kind="chat",
+        overlong="skip",
+        loss=TokenLoss(kind="crossEntropy"),
+        supervise="lastTurn",
+        samples_per_step=rl.rollout.prompts_per_step,
+    )
+
+
+def answers_per_step(rl: Rl) -> int:
+    """Answers that a step samples, before pruning, where every answer has tokens enough to fork."""
+    forked = rl.tree.rounds * rl.tree.forks * rl.tree.branches if rl.tree else 0
+    return rl.rollout.prompts_per_step * (rl.rollout.chains + forked)
+
+
+def findings(spec: Spec) -> list[str]:
+    """What a job of this method may not ask for."""
+    assert spec.rl is not None
+    found = []
+    if spec.model.lora is not None and spec.model.lora.dropout > 0:
+        found.append(
+            "spec.model.lora.dropout: answers are sampled without dropout, so training with it would be off-policy; "
+            "leave it at 0"
+        )
+    if spec.deepspeed is not None:
+        found.append(
+            "spec.deepspeed: not available with rl in this version; leave it out: plain torch trains on all ranks"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""What reinforcement learning is made of: rewards, advantages over sample trees, pruning."""

@@ -1,0 +1,375 @@
+"""Learning from rewards: a step samples answers to its prompts, scores them, and makes good ones likelier.
+
+No step depends on the one before but through the weights, so a run resumes exactly, and any number of ranks samples the
+same answers.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ytrain.data.packing import pack
+from ytrain.data.rows import Row
+from ytrain.engine.base import Engine
+from ytrain.engine.world import World
+from ytrain.models.language_model import HiddenStates, LanguageModel
+from ytrain.objective.head import Objective, RowStatistics, label_losses, objective_sum
+from ytrain.objective.policy import PolicyWeight
+from ytrain.objective.weights import WeightFunction
+from ytrain.rl.credit import Group, weigh
+from ytrain.rl.layout import Layout, lay_out, parts, tree_row
+from ytrain.rl.prompts import Prompt, Prompts
+from ytrain.rl.rewards import Failure, RewardService, Sample
+from ytrain.rl.rollout import Request, Rolled, RolloutEngine
+from ytrain.rl.sampler import at_temperature
+from ytrain.rl.tree import ENTROPY_DECIMALS
+from ytrain.training.loop import Learned
+from ytrain.training.plan import Plan, Step
+from ytrain.training.selection import keys, largest
+from ytrain_api.errors import TrainingError
+from ytrain_api.rl import Objective as ObjectiveSettings
+
+TOP_ENTROPY_SHARE = 0.2
+"""Share of a step's tokens that the entropy gate keeps: those of highest entropy (arXiv 2506.01939)."""
+
+LARGE_GAP = 0.1
+"""Mean difference of log-probabilities, in nats, between sampler and trainer, above which something is wrong: float32
+has 1e-6, bfloat16 was seen to have 0.05."""
+
+FAILED_STEPS = 3
+"""Steps in a row without a single scored answer after which a run ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRow:
+    """A row of trees and what its labels weigh."""
+
+    row: Row
+    weight: PolicyWeight
+    mass_R: Tensor
+
+
+@dataclass(kw_only=True)
+class PolicyLearner:
+    """Trains a policy by the rewards of what it samples."""
+
+    model: LanguageModel
+    engine: Engine
+    world: World
+    plan: Plan
+    """Of which a step's segments name the prompts, and nothing else counts."""
+    prompts: Prompts
+    rollout: RolloutEngine
+    rewards: RewardService
+    settings: ObjectiveSettings
+    """With an advantage that is not `auto`."""
+    gate: WeightFunction | None
+    """The token weight of `gate: nlirg`."""
+    temperature: float
+    updates: int
+    row_tokens: int
+    seed: int
+    decode: Callable[[Any], str]
+    start: HiddenStates | None
+    """What the distance to the start is measured by, where that costs no second model."""
+    note: Callable[[str], None]
+    keep: Callable[[Step, Prompt, Group], None] = lambda *_: None
+    """Hears of one group of each step, for the report."""
+    _failed_steps: int = field(default=0, init=False)
+    _gap_told: bool = field(default=False, init=False)
+    _mixed_since: tuple[int, int] | None = field(default=None, init=False)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.plan.total_steps
+
+    def steps(self, *, after: int) -> Iterator[Step]:
+        """The steps behind number `after`."""
+        return self.plan.steps(after=after)
+
+    def places(self, step: Step) -> list[str]:
+        """File and line of the records of a step."""
+        return sorted({self.prompts[index].place for index in _indices(step)})
+
+    def learn(self, step: Step, learning_rate: float) -> Learned:
+        """Sample, score, and update the weights `updates` times."""
+        began = time.monotonic()
+        indices = self.world.share(_indices(step))
+        asked = [self.prompts[index] for index in indices]
+        with self.engine.whole():
+            rolled = self.rollout.sample(
+                [
+                    Request(prompt.ids, (self.seed, step.number, index))
+                    for prompt, index in zip(asked, indices, strict=True)
+                ]
+            )
+        sampled = time.monotonic()
+        groups = self._score(asked, rolled)
+        scored = time.monotonic()
+        if self.world.leads and groups:
+            self.keep(step, asked[0], groups[0])
+        trained = [group for group in groups if group.rewards]
+        if self.settings.skip_uniform_groups:
+            trained = [group for group in trained if group.is_mixed]
+        rows, labels = self._rows(trained)
+        passes = self._passes(rows)
+        labels_of_all, mixed, trained_of_all = self.world.sum(
+            [labels, float(sum(group.is_mixed for group in groups)), float(len(trained))]
+        )
+        figures: dict[str, Any] = {"loss": None, "gradientNorm": None}
+        trace = _Trace()
+        if labels_of_all > 0:
+            for update in range(self.updates):
+                trace = self._forward_and_backward(rows, passes, labels_of_all, first=update == 0, before=trace)
+                norm = self.engine.step(learning_rate=learning_rate)
+            (loss,) = self.world.sum([trace.loss])
+            figures = {"loss": loss / labels_of_all, "gradientNorm": norm}
+        rl = self._figures(groups, rolled, trace, labels_of_all)
+        rl |= {
+            "trainedGroups": int(trained_of_all),
+            "mixedPerThousandTokens": 1000 * mixed / max(1.0, rl["sampledTokens"]),
+            "sampleSeconds": sampled - began,
+            "rewardSeconds": scored - sampled,
+        }
+        self._watch(step, rl, groups)
+        (tokens,) = self.world.sum([float(sum(row.row.tokens for row in rows) * self.updates)])
+        return Learned(
+            figures=figures | {"supervisedTokens": int(labels_of_all), "rl": rl},
+            labels=int(labels_of_all),
+            tokens=int(tokens) + rl["forwardedTokens"],
+        )
+
+    def _score(self, asked: Sequence[Prompt], rolled: Rolled) -> list[Group]:
+        samples, places = [], []
+        for number, (prompt, tree) in enumerate(zip(asked, rolled.trees, strict=True)):
+            for leaf in tree.leaves:
+                ids = tree.answer(leaf)
+                places.append((number, leaf))
+                samples.append(Sample(prompt.text, self.decode(ids), prompt.record, len(ids)))
+        outcomes: list[dict[int, float | Failure]] = [{} for _ in asked]
+        for (number, leaf), outcome in zip(places, self.rewards.score(samples), strict=True):
+            outcomes[number][leaf] = outcome
+        return [Group(tree, of_leaves) for tree, of_leaves in zip(rolled.trees, outcomes, strict=True)]
+
+    def _rows(self, groups: Sequence[Group]) -> tuple[list[TrainedRow], float]:
+        """This rank's rows, and the number of labels that they stand for, each branch counted."""
+        weights = weigh(groups, self.settings.advantage, self.world)
+        layouts = [
+            lay_out(group.tree, leaves, of_branches)
+            for group, of_branches in zip(groups, weights, strict=True)
+            for leaves in parts(group.tree, list(group.rewards), self.row_tokens)
+        ]
+        limit = self._entropy_limit(layouts)
+        lengths = [layout.tokens for layout in layouts]
+        packed = pack(lengths, max(self.row_tokens, *lengths)) if layouts else []
+        rows = [self._row([layouts[i] for i in members], limit) for members in packed]
+        return rows, float(sum(layout.mass_R.sum() for layout in layouts))
+
+    def _entropy_limit(self, layouts: Sequence[Layout]) -> np.uint32 | None:
+        """What a token's entropy must reach to pass the gate; all ranks call it."""
+        if self.settings.gate != "entropy":
+            return None
+        entropies = np.concatenate([np.zeros(0, np.float32), *(layout.entropy_R for layout in layouts)])
+        return largest(entropies.round(ENTROPY_DECIMALS), TOP_ENTROPY_SHARE, self.world)
+
+    def _row(self, layouts: Sequence[Layout], limit: np.uint32 | None) -> TrainedRow:
+        device = self.model.device
+        sampled, entropies, gain, blame, mass = (
+            np.concatenate([getattr(layout, name) for layout in layouts]).astype(np.float32)
+            for name in ("sampled_log_p_R", "entropy_R", "gain_R", "blame_R", "mass_R")
+        )
+        gate = np.ones_like(gain)
+        if limit is not None:
+            gate = (keys(entropies.round(ENTROPY_DECIMALS)) >= limit).astype(np.float32)
+        elif self.gate is not None:
+            gate = self.gate(torch.from_numpy(-sampled)).numpy()
+        weight = PolicyWeight(
+            gain_R=torch.from_numpy(gain * gate).to(device),
+            blame_R=torch.from_numpy(blame * gate).to(device),
+            sampled_log_p_R=torch.from_numpy(sampled).to(device),
+            clip_low=self.settings.clip_low,
+            clip_high=self.settings.clip_high,
+        )
+        return TrainedRow(row=tree_row(layouts).to(device), weight=weight, mass_R=torch.from_numpy(mass).to(device))
+
+    def _passes(self, rows: Sequence[TrainedRow]) -> int:
+        """Forward passes of an update: where ranks communicate in every pass, all make as many as the busiest."""
+        return max(self.world.gather(len(rows))) if self.engine.lockstep else len(rows)
+
+    def _forward_and_backward(
+        self, rows: Sequence[TrainedRow], passes: int, labels: float, *, first: bool, before: "_Trace"
+    ) -> "_Trace":
+        """The gradient of an update. The first one, whose policy is the one that sampled, shows gap and distance."""
+        trace = _Trace() if first else before
+        for number in range(passes):
+            if number >= len(rows):
+                idle = _idle_row(self.model.device)
+                loss, _ = self.engine.forward(partial(self._objective, idle))
+                self.engine.backward(0.0 * loss, last=number == passes - 1)
+                continue
+            row = rows[number]
+            loss, statistics = self.engine.forward(partial(self._objective, row))
+            self.engine.backward(loss / labels, last=number == passes - 1)
+            loss_R = statistics.loss_R
+            trace.clipped += float((row.mass_R * row.weight.clipped(loss_R)).sum())
+            if not first:
+                continue
+            trace.loss += float(row.weight.surrogate(loss_R).sum())
+            gap_R = (-loss_R - row.weight.sampled_log_p_R).abs()
+            trace.gap += float((row.mass_R * gap_R).sum())
+            trace.largest_gap = max(trace.largest_gap, float(gap_R.max()))
+            if self.start is not None and number == 0:  # it costs a forward pass: one row of each rank is enough
+                trace.distance, trace.distance_labels = self._distance(row, loss_R), float(row.mass_R.sum())
+        return trace
+
+    def _objective(self, trained: TrainedRow) -> tuple[Tensor, RowStatistics]:
+        row = trained.row
+        head = at_temperature(self.model.head(), self.temperature)
+        hidden_RD = self.model.hidden(row)[row.label_rows_R]
+        return objective_sum(hidden_RD, row.labels_R, head, Objective(weigh=trained.weight))
+
+    def _distance(self, trained: TrainedRow, loss_R: Tensor) -> float:
+        """Estimate of KL(now || start), summed over a row's labels: of exp(d) - 1 - d, with d = log start / now."""
+        assert self.start is not None
+        row = trained.row
+        head = at_temperature(self.start.head(), self.temperature)
+        start_loss_R, _ = label_losses(self.start.hidden(row)[row.label_rows_R], row.labels_R, head)
+        d_R = loss_R - start_loss_R
+        return float((trained.mass_R * (torch.expm1(d_R) - d_R)).sum())
+
+    def _figures(self, groups: Sequence[Group], rolled: Rolled, trace: "_Trace", labels: float) -> dict[str, Any]:
+        """The step's figures over all ranks; what cannot be told is null."""
+        rewards = [(group.masses[leaf], reward) for group in groups for leaf, reward in group.rewards.items()]
+        leaves = [(group.tree, leaf) for group in groups for leaf in group.tree.leaves]
+        entropy = sum(float(node.entropy.sum()) for group in groups for node in group.tree.nodes)
+        lengths = [sum(len(tree.nodes[node].tokens) for node in tree.path(leaf)) for tree, leaf in leaves]
+        names = {
+            "mass": sum(mass for mass, _ in rewards),
+            "reward": sum(mass * reward for mass, reward in rewards),
+            "square": sum(mass * reward**2 for mass, reward in rewards),
+            "groups": len(groups),
+            "mixedGroups": sum(group.is_mixed for group in groups),
+            "leaves": len(leaves),
+            "failedRewards": len(leaves) - len(rewards),
+            "truncated": sum(not tree.leaves[leaf].ended for tree, leaf in leaves),
+            "answerTokens": sum(lengths),
+            "aloneTokens": sum(lengths) + sum(len(tree.prompt_ids) for tree, _ in leaves) - len(leaves),
+            "sampledTokens": sum(group.tree.tokens for group in groups),
+            "forwardedTokens": rolled.forwarded,
+            "branches": rolled.branches,
+            "pruned": rolled.pruned,
+            "entropy": entropy,
+            "clipped": trace.clipped,
+            "gap": trace.gap,
+            "distance": trace.distance,
+            "distanceLabels": trace.distance_labels,
+        }
+        total = dict(zip(names, self.world.sum([float(value) for value in names.values()]), strict=True))
+        largest_gap = max(self.world.gather(trace.largest_gap))
+        mean = total["reward"] / total["mass"] if total["mass"] else None
+        variance = total["square"] / total["mass"] - mean**2 if mean is not None else None
+        learned = labels > 0
+        return {
+            "rewardMean": mean,
+            "rewardDeviation": None if variance is None else max(0.0, variance) ** 0.5,
+            **{name: int(total[name]) for name in ("groups", "mixedGroups", "leaves", "failedRewards")},
+            **{name: int(total[name]) for name in ("sampledTokens", "forwardedTokens")},
+            "answerTokens": total["answerTokens"] / max(1.0, total["leaves"]),
+            "truncatedShare": total["truncated"] / max(1.0, total["leaves"]),
+            "forwardedPerLeaf": total["forwardedTokens"] / max(1.0, total["leaves"]),
+            "forwardedPerLeafAlone": total["aloneTokens"] / max(1.0, total["leaves"]),
+            "prunedShare": total["pruned"] / total["branches"] if total["branches"] else None,
+            "entropy": total["entropy"] / max(1.0, total["sampledTokens"]),
+            "clipFraction": total["clipped"] / (labels * self.updates) if learned else None,
+            "logProbGap": total["gap"] / labels if learned else None,
+            "largestLogProbGap": largest_gap if learned else None,
+            "klToStart": total["distance"] / total["distanceLabels"] if total["distanceLabels"] else None,
+        }
+
+    def _watch(self, step: Step, rl: dict[str, Any], groups: Sequence[Group]) -> None:
+        """Says what a person would want to know, and ends a run that cannot learn."""
+        self._watch_rewards(step, rl, groups)
+        self._watch_mixture(step, rl)
+        gap = rl["logProbGap"]
+        if gap is not None and gap > LARGE_GAP and not self._gap_told:
+            self._gap_told = True
+            self.note(
+                f"step {step.number}: the log-probabilities of sampler and trainer differ by {gap:.3f} nats in the "
+                f"mean (largest {rl['largestLogProbGap']:.2f}); updates are off-policy. Try model.precision: float32"
+            )
+
+    def _watch_rewards(self, step: Step, rl: dict[str, Any], groups: Sequence[Group]) -> None:
+        failures = [o for group in groups for o in group.outcomes.values() if isinstance(o, Failure)]
+        self._failed_steps = self._failed_steps + 1 if rl["rewardMean"] is None else 0
+        if not failures and not self._failed_steps:
+            return
+        (reason, count), *_ = Counter(f.reason for f in failures).most_common(1) or [("on another rank", 0)]
+        detail = next((f.detail for f in failures if f.reason == reason and f.detail), "")
+        words = f"{rl['failedRewards']} of {rl['leaves']} answers got no reward; {count} of them: {reason}"
+        words += f" ({detail})" if detail else ""
+        self.note(f"step {step.number}: {words}")
+        if self._failed_steps >= FAILED_STEPS:
+            raise TrainingError(
+                f"spec.rl.reward: no answer got a reward in {FAILED_STEPS} steps in a row; {words}. "
+                "Correct the reward; try it on one record by hand"
+            )
+
+    def _watch_mixture(self, step: Step, rl: dict[str, Any]) -> None:
+        """Tells where a whole epoch had no group whose rewards differ."""
+        since, mixed = self._mixed_since or (step.number, 0)
+        mixed += rl["mixedGroups"]
+        self._mixed_since = (since, mixed)
+        if step.epoch != int(step.epoch) and step.number != self.total_steps:
+            return
+        self._mixed_since = None
+        if not mixed:
+            self.note(
+                f"steps {since} to {step.number}: the answers to each prompt all got the same reward, so nothing was "
+                "learned. Give a reward that tells better from worse (parts of an answer, its form), take easier or "
+                "harder prompts, or raise rl.rollout.chains or temperature"
+            )
+
+
+@dataclass
+class _Trace:
+    """Sums over this rank's labels, each counted with its mass."""
+
+    loss: float = 0.0
+    clipped: float = 0.0
+    gap: float = 0.0
+    largest_gap: float = 0.0
+    distance: float = 0.0
+    distance_labels: float = 0.0
+
+
+def _indices(step: Step) -> list[int]:
+    return [segment.sample for row in step.rows for segment in row]
+
+
+def _idle_row(device: torch.device) -> TrainedRow:
+    """A row that counts for nothing."""
+    zero_1 = torch.zeros(1)
+    ids_11 = torch.zeros((1, 1), dtype=torch.int64)
+    row = Row(
+        input_ids_1T=ids_11,
+        position_ids_1T=ids_11,
+        boundaries=(0, 1),
+        label_rows_R=ids_11[0],
+        labels_R=ids_11[0],
+    )
+    weight = PolicyWeight(
+        gain_R=zero_1.to(device),
+        blame_R=zero_1.to(device),
+        sampled_log_p_R=zero_1.to(device),
+        clip_low=0.2,
+        clip_high=0.2,
+    )
+    return TrainedRow(row=row.to(device), weight=weight, mass_R=zero_1.to(device))
