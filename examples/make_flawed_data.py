@@ -65,7 +65,8 @@ def flawed(count: int, wrong: float, repeated: int, seed: int, tasks: Sequence[s
         corpus[index] = (
             falsified(corpus[index], chance) if number % 2 and digits else swapped(corpus[index], corpus, chance)
         )
-    long = [problem for problem in corpus if problem.right is None and len(problem.question.split()) > 25]
+    # In a shorter question the added words change more than a tenth of the word groups.
+    long = [problem for problem in corpus if problem.right is None and len(problem.question.split()) > 45]
     for problem in chance.sample(long, repeated):
         corpus.append(replace(problem, question=problem.question.strip() + POLITE, planted="repeated"))
     return corpus

@@ -24,6 +24,7 @@ STORY = "the quick brown fox jumps over the lazy dog while 12 cats look on from 
         (STORY + " today", True),
         (STORY + " but not on a day like this one", False),
         (STORY.replace("12", "13"), False),  # another number is another task, however alike the words
+        (STORY.replace("12", "-12"), False),
         ("nothing of the kind", False),
         ("", False),
     ],

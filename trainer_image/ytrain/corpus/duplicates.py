@@ -42,7 +42,7 @@ def near_duplicates(texts: Iterable[str], similarity: float) -> list[int]:
         minhash.update_batch([value.tobytes() for value in mine])
         # Other numbers give other hash values, so that tasks made from one template are not even proposed as pairs:
         # comparing all of them would take time that grows with the square of the corpus.
-        numbers = _digest(" ".join(re.findall(r"\d+", text))) & 0xFFFFFFFF
+        numbers = _digest(" ".join(re.findall(r"-?\d+", text))) & 0xFFFFFFFF
         minhash.hashvalues = minhash.hashvalues ^ minhash.hashvalues.dtype.type(numbers)
         found = sorted(index.query(minhash))
         same = next((other for other in found if jaccard(mine, groups[other]) >= similarity), number)

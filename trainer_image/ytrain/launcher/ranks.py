@@ -110,7 +110,7 @@ class RankProcess:
                 "total_steps": message["total"],
                 "epoch": step["epoch"],
                 "loss": step["loss"],
-                "learning_rate": step["learningRate"],
+                "learning_rate": step.get("learningRate"),  # a corpus job has none
                 "tokens_per_second": step["tokensPerSecond"],
                 "step_seconds": self._rate.remaining(1),
             }
