@@ -64,7 +64,7 @@ class Job:
         own: dict[str, Any] = {
             "output": {"target": f"pvc://models/{self.name}"},
             "storage": {"claim": f"{self.name}-run"},
-            **({} if spec and {"cpt", "rl"} & spec.keys() else {"sft": {"loss": {"kind": "nlirg"}}}),
+            **({} if spec and {"cpt", "rl", "corpus"} & spec.keys() else {"sft": {"loss": {"kind": "nlirg"}}}),
         }
         self.kubectl.apply(
             claim(f"{self.name}-run", SHARED_CLASS, "ReadWriteMany"),

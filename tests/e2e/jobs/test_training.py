@@ -100,6 +100,17 @@ def test_two_nodes_answer_and_learn_what_is_rewarded(job: Job, images: dict[str,
         )
 
 
+def test_two_nodes_score_a_corpus(job: Job, images: dict[str, str]) -> None:
+    job.apply({"corpus": {}})
+    job.wait_for_phase("Succeeded")
+    status = job.status
+    assert (status["method"], status["data"]["read"], status["restarts"]) == ("corpus", 20, 0)
+    assert status["progress"]["step"] == status["progress"]["totalSteps"] and status["output"]["digest"]
+    with shell(job.kubectl, images["trainer"], "models") as pod:
+        said = job.kubectl("exec", pod, "--", "cat", f"/claims/models/{job.name}/scored.jsonl", seconds=LIMIT)
+    assert sorted(json.loads(line)["line"] for line in said.splitlines()) == list(range(1, 21))
+
+
 def test_applied_again_nothing_changes(job: Job) -> None:
     job.apply({"suspend": True})
     job.wait_for_phase("Suspended")
