@@ -110,9 +110,33 @@ def test_two_ranks_learn_what_one_learns(ytrain: Commands, place: Path, model_fo
             assert one["rl"][name] == pytest.approx(two["rl"][name], rel=1e-4), name
 
 
+@pytest.mark.parametrize("gate", ["entropy", "nlirg"])
+def test_the_length_of_rows_changes_nothing(ytrain: Commands, place: Path, model_folder: Path, gate: str) -> None:
+    rl = RL | {"rollout": RL["rollout"] | {"maxNewTokens": 20}, "objective": {"gate": gate}}
+    for tokens in (128, 512):
+        changes = JOB | {"rl": rl, "data.maxTokens": tokens, "optimization.maxSteps": 2}
+        write_job(place, model_folder, changes, name=f"rows-{tokens}")
+        ytrain(place, "run", f"rows-{tokens}.yaml").expect(0)
+    for short, long in zip(course(place / "runs/rows-128"), course(place / "runs/rows-512"), strict=True):
+        assert short["tokens"] > long["tokens"], "trees are trained in parts, which share their prompts"
+        for name in ("loss", "gradientNorm", "supervisedTokens"):
+            assert short[name] == pytest.approx(long[name], rel=1e-3, abs=1e-6), name
+
+
+def test_a_model_with_dropout_and_a_strange_record_train_on_policy(ytrain: Commands, place: Path) -> None:
+    folder = make_model_folder(place / "model", attention_dropout=0.5)
+    record = {"id": "\ud83d", "prompt": "what is 3?", "response": "3"}
+    (place / "chats.jsonl").write_text((json.dumps(record) + "\n") * 4)
+    write_job(place, folder, {**JOB, "optimization.epochs": 1})
+    ytrain(place, "run", "tiny.yaml").expect(0)
+    (line,) = course(place / "runs/tiny")
+    assert line["rl"]["failedRewards"] == 0 and line["rl"]["logProbGap"] < 1e-4
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "words"),
     [
+        ({"rl": {"reward": RL["reward"], "rollout": {"chains": 1}}}, 2, ["spec.rl.rollout.chains: 1", "add rl.tree"]),
         ({"model.lora": {"dropout": 0.1}}, 2, ["spec.model.lora.dropout", "off-policy", "leave it at 0"]),
         ({"data.packing": False}, 2, ["spec.data.packing", "leave it out"]),
         (

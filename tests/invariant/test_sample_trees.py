@@ -189,6 +189,13 @@ def test_tokens_are_drawn_with_their_probabilities() -> None:
     assert torch.bincount(drawn(p_BV, draws_B, 0.1)[:, 0], minlength=4).tolist() == [10_000, 0, 0, 0]
 
 
+@pytest.mark.parametrize(("top_p", "last"), [(1.0, 2), (0.6, 1)])
+def test_a_draw_that_rounds_to_one_takes_the_last_token_there_is(top_p: float, last: int) -> None:
+    p_BV, draws_B = torch.tensor([[0.5, 0.3, 0.2, 0.0, 0.0]]), torch.tensor([1 - 1e-9])
+    assert draws_B.item() == 1.0
+    assert drawn(p_BV, draws_B, top_p).tolist() == [[last]]
+
+
 @pytest.mark.parametrize("pruning", [None, Pruning(lookahead_tokens=1)])
 def test_values_of_pruned_trees_are_right_in_expectation(pruning: Pruning | None) -> None:
     """The reward hangs on the second token, whose expectation the model tells exactly; 600 trees, four deviations."""

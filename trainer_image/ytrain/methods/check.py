@@ -182,7 +182,7 @@ def _foretell(
         )
         if spec.rl is not None:
             result.notes.append(
-                "the time of rl depends on how long the answers become; the first steps of the run tell"
+                "time, and the memory of sampling, depend on how long the answers become; the first steps of a run tell"
             )
         elif result.memory is not None:
             result.duration = foretell_duration(

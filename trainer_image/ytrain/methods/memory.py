@@ -129,7 +129,7 @@ def estimated_bytes(
 def heaviest_micro_batch(spec: Spec, dataset: TokenDataset, compute_dtype: torch.dtype) -> MicroBatch:
     """A micro-batch with as many tokens, and as many labels, as any of the job has.
 
-    With rl a full row of trees, nearly all labels; sampling, which needs less, comes before it.
+    With rl a full row of trees, nearly all labels; what sampling caches before is not part of it.
     """
     window = chosen_method(spec).window_tokens
     longest = int(dataset.lengths.argmax())

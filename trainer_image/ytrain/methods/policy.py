@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from ytrain.data.chat import ChatRenderer
 from ytrain.data.reading import SUFFIXES
 from ytrain.engine.base import Engine
 from ytrain.engine.world import World
@@ -42,6 +43,7 @@ def policy_learner(
     assert rl is not None
     stop_ids = stop_tokens(inputs)
     _check(spec, inputs, models, stop_ids)
+    models.current.disable_dropout()  # answers are sampled without it
     steps = plan(spec, inputs.train.dataset)
     shown_every = max(1, steps.total_steps // SHOWN_STEPS)
     tokenizer = inputs.tokenizer
@@ -94,7 +96,8 @@ def own_answers_scored(spec: Spec, inputs: Inputs, indices: Sequence[int]) -> li
 
 def _prompts(spec: Spec, inputs: Inputs) -> Prompts:
     files = [(entry.format, inputs.sources.files(entry.source, SUFFIXES).files) for entry in spec.data.train]
-    return Prompts(inputs.train.dataset, files, system_prompt=spec.data.system_prompt)
+    renderer = ChatRenderer(inputs.tokenizer, None, spec.data.chat_template_args)
+    return Prompts(inputs.train.dataset, files, inputs.tokenizer, renderer, system_prompt=spec.data.system_prompt)
 
 
 def _settled(rl: Rl) -> Objective:
@@ -112,6 +115,12 @@ def _check(spec: Spec, inputs: Inputs, models: Models, stop_ids: list[int]) -> N
             "none, so no answer would end; name one as eos_token in the model's tokenizer_config.json"
         )
     dataset, config = inputs.train.dataset, models.current.module.config.get_text_config()
+    layers = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if layers or getattr(models.current.module, "_is_stateful", False):
+        raise SpecError(
+            f"spec.model.source: {type(models.current.module).__name__} has layers that are no attention over all "
+            f"tokens{f' ({min(layers)})' if layers else ''}; rl, which lays answers out as a tree, cannot train it"
+        )
     longest = int((dataset.lengths - dataset.supervised_counts).max()) + rl.rollout.max_new_tokens
     positions, window = getattr(config, "max_position_embeddings", None), getattr(config, "sliding_window", None)
     if positions is not None and longest > positions:

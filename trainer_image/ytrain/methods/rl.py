@@ -36,6 +36,11 @@ def findings(spec: Spec) -> list[str]:
         found.append(
             "spec.deepspeed: not available with rl in this version; leave it out: plain torch trains on all ranks"
         )
+    if spec.rl.rollout.chains == 1 and spec.rl.tree is None:
+        found.append(
+            "spec.rl.rollout.chains: 1: an answer is learned by comparison with others to the same prompt; take 2 or "
+            "more, or add rl.tree"
+        )
     if not spec.data.packing:
         found.append(
             "spec.data.packing: false: rl lays the answers to a prompt out in one row, kept apart exactly; leave it out"

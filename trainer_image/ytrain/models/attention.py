@@ -44,20 +44,24 @@ def segment_attention(
         what = "attention soft-capping" if softcap is not None else "attention sinks"
         raise SpecError(f"model.source: {type(module).__name__} uses {what}, which training does not support yet")
     assert attention_mask is None
-    parts = []
+    parts, grouped = [], query.shape[1] != key.shape[1]
     for number, (begin, end) in enumerate(pairwise(segment_boundaries)):
         mask = (
             _window_mask(end - begin, sliding_window, query.device) if segment_masks is None else segment_masks[number]
         )
+        keys, values = key[:, :, begin:end], value[:, :, begin:end]
+        if mask is not None and grouped:
+            # On CUDA no kernel takes a mask and grouped heads but the one that keeps all [T, T] weights.
+            keys, values = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (keys, values))
         part_1HLW = scaled_dot_product_attention(
             query[:, :, begin:end],
-            key[:, :, begin:end],
-            value[:, :, begin:end],
+            keys,
+            values,
             attn_mask=mask,
             is_causal=mask is None,
             dropout_p=dropout,
             scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
+            enable_gqa=grouped and mask is None,
         )
         parts.append(part_1HLW.transpose(1, 2))
     return torch.cat(parts, dim=1), None

@@ -101,6 +101,15 @@ class LanguageModel:
         """The parameters that training moves, by name."""
         return {name: parameter for name, parameter in self.top.named_parameters() if parameter.requires_grad}
 
+    def disable_dropout(self) -> None:
+        """Let training compute what evaluation computes; the configuration that is saved stays."""
+        for module in self.top.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            for name, value in list(vars(module).items()):
+                if "dropout" in name and isinstance(value, float):  # what attention modules hand to their kernels
+                    setattr(module, name, 0.0)
+
     @contextmanager
     def generating(self) -> Iterator[PreTrainedModel]:
         """The model for `generate`, in evaluation mode and with transformers' own attention."""

@@ -7,7 +7,7 @@ same answers.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -54,6 +54,13 @@ class TrainedRow:
     row: Row
     weight: PolicyWeight
     mass_R: Tensor
+
+    def to(self, device: torch.device) -> "TrainedRow":
+        """On the device, one at a time: its mask may be large."""
+        tensors = {name: getattr(self.weight, name).to(device) for name in ("gain_R", "blame_R", "sampled_log_p_R")}
+        return TrainedRow(
+            row=self.row.to(device), weight=replace(self.weight, **tensors), mass_R=self.mass_R.to(device)
+        )
 
 
 @dataclass(kw_only=True)
@@ -104,13 +111,9 @@ class PolicyLearner:
         began = time.monotonic()
         indices = self.world.share(_indices(step))
         asked = [self.prompts[index] for index in indices]
-        with self.engine.whole():
-            rolled = self.rollout.sample(
-                [
-                    Request(prompt.ids, (self.seed, step.number, index))
-                    for prompt, index in zip(asked, indices, strict=True)
-                ]
-            )
+        rolled = self.rollout.sample(
+            [Request(prompt.ids, (self.seed, step.number, index)) for prompt, index in zip(asked, indices, strict=True)]
+        )
         sampled = time.monotonic()
         groups = self._score(asked, rolled)
         scored = time.monotonic()
@@ -120,7 +123,6 @@ class PolicyLearner:
         if self.settings.skip_uniform_groups:
             trained = [group for group in trained if group.is_mixed]
         rows, labels = self._rows(trained)
-        passes = self._passes(rows)
         labels_of_all, mixed, trained_of_all = self.world.sum(
             [labels, float(sum(group.is_mixed for group in groups)), float(len(trained))]
         )
@@ -128,7 +130,7 @@ class PolicyLearner:
         trace = _Trace()
         if labels_of_all > 0:
             for update in range(self.updates):
-                trace = self._forward_and_backward(rows, passes, labels_of_all, first=update == 0, before=trace)
+                trace = self._forward_and_backward(rows, labels_of_all, first=update == 0, before=trace)
                 norm = self.engine.step(learning_rate=learning_rate)
             (loss,) = self.world.sum([trace.loss])
             figures = {"loss": loss / labels_of_all, "gradientNorm": norm}
@@ -167,21 +169,24 @@ class PolicyLearner:
             for group, of_branches in zip(groups, weights, strict=True)
             for leaves in parts(group.tree, list(group.rewards), self.row_tokens)
         ]
-        limit = self._entropy_limit(layouts)
+        limit = self._entropy_limit(groups)
         lengths = [layout.tokens for layout in layouts]
         packed = pack(lengths, max(self.row_tokens, *lengths)) if layouts else []
         rows = [self._row([layouts[i] for i in members], limit) for members in packed]
         return rows, float(sum(layout.mass_R.sum() for layout in layouts))
 
-    def _entropy_limit(self, layouts: Sequence[Layout]) -> np.uint32 | None:
-        """What a token's entropy must reach to pass the gate; all ranks call it."""
+    def _entropy_limit(self, groups: Sequence[Group]) -> np.uint32 | None:
+        """What a token's entropy must reach to pass the gate; all ranks call it. Every token counts once, however its
+        tree is parted."""
         if self.settings.gate != "entropy":
             return None
-        entropies = np.concatenate([np.zeros(0, np.float32), *(layout.entropy_R for layout in layouts)])
-        return largest(entropies.round(ENTROPY_DECIMALS), TOP_ENTROPY_SHARE, self.world)
+        entropies = [np.zeros(0, np.float32)]
+        for group in groups:
+            trained = {node for leaf in group.rewards for node in group.tree.path(leaf)}
+            entropies += [group.tree.nodes[node].entropy for node in sorted(trained)]
+        return largest(np.concatenate(entropies).round(ENTROPY_DECIMALS), TOP_ENTROPY_SHARE, self.world)
 
     def _row(self, layouts: Sequence[Layout], limit: np.uint32 | None) -> TrainedRow:
-        device = self.model.device
         sampled, entropies, gain, blame, mass = (
             np.concatenate([getattr(layout, name) for layout in layouts]).astype(np.float32)
             for name in ("sampled_log_p_R", "entropy_R", "gain_R", "blame_R", "mass_R")
@@ -192,32 +197,23 @@ class PolicyLearner:
         elif self.gate is not None:
             gate = self.gate(torch.from_numpy(-sampled)).numpy()
         weight = PolicyWeight(
-            gain_R=torch.from_numpy(gain * gate).to(device),
-            blame_R=torch.from_numpy(blame * gate).to(device),
-            sampled_log_p_R=torch.from_numpy(sampled).to(device),
+            gain_R=torch.from_numpy(gain * gate),
+            blame_R=torch.from_numpy(blame * gate),
+            sampled_log_p_R=torch.from_numpy(sampled),
             clip_low=self.settings.clip_low,
             clip_high=self.settings.clip_high,
         )
-        return TrainedRow(row=tree_row(layouts).to(device), weight=weight, mass_R=torch.from_numpy(mass).to(device))
-
-    def _passes(self, rows: Sequence[TrainedRow]) -> int:
-        """Forward passes of an update: where ranks communicate in every pass, all make as many as the busiest."""
-        return max(self.world.gather(len(rows))) if self.engine.lockstep else len(rows)
+        return TrainedRow(row=tree_row(layouts), weight=weight, mass_R=torch.from_numpy(mass))
 
     def _forward_and_backward(
-        self, rows: Sequence[TrainedRow], passes: int, labels: float, *, first: bool, before: "_Trace"
+        self, rows: Sequence[TrainedRow], labels: float, *, first: bool, before: "_Trace"
     ) -> "_Trace":
         """The gradient of an update. The first one, whose policy is the one that sampled, shows gap and distance."""
         trace = _Trace() if first else before
-        for number in range(passes):
-            if number >= len(rows):
-                idle = _idle_row(self.model.device)
-                loss, _ = self.engine.forward(partial(self._objective, idle))
-                self.engine.backward(0.0 * loss, last=number == passes - 1)
-                continue
-            row = rows[number]
+        for number, on_cpu in enumerate(rows):
+            row = on_cpu.to(self.model.device)
             loss, statistics = self.engine.forward(partial(self._objective, row))
-            self.engine.backward(loss / labels, last=number == passes - 1)
+            self.engine.backward(loss / labels, last=number == len(rows) - 1)
             loss_R = statistics.loss_R
             trace.clipped += float((row.mass_R * row.weight.clipped(loss_R)).sum())
             if not first:
@@ -352,24 +348,3 @@ class _Trace:
 
 def _indices(step: Step) -> list[int]:
     return [segment.sample for row in step.rows for segment in row]
-
-
-def _idle_row(device: torch.device) -> TrainedRow:
-    """A row that counts for nothing."""
-    zero_1 = torch.zeros(1)
-    ids_11 = torch.zeros((1, 1), dtype=torch.int64)
-    row = Row(
-        input_ids_1T=ids_11,
-        position_ids_1T=ids_11,
-        boundaries=(0, 1),
-        label_rows_R=ids_11[0],
-        labels_R=ids_11[0],
-    )
-    weight = PolicyWeight(
-        gain_R=zero_1.to(device),
-        blame_R=zero_1.to(device),
-        sampled_log_p_R=zero_1.to(device),
-        clip_low=0.2,
-        clip_high=0.2,
-    )
-    return TrainedRow(row=row.to(device), weight=weight, mass_R=zero_1.to(device))

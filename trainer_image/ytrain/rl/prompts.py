@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
+from ytrain.data.chat import ChatRenderer
 from ytrain.data.dataset import TokenDataset
 from ytrain.data.formats import normalise
 from ytrain.data.reading import DataFile, read_records
-from ytrain.data.records import Chat, Unusable
+from ytrain.data.records import Chat
 from ytrain.rl.tree import Ids
 from ytrain_api.errors import SpecError
 
@@ -29,7 +31,7 @@ class Prompt:
 
 
 class Prompts:
-    """The prompts of a data set, each sample's tokens up to its first label.
+    """The prompts of a data set's samples, rendered and encoded by themselves: an answer may share a token with them.
 
     Args:
         files: format and files (name, path) of each of the job's sources.
@@ -42,41 +44,41 @@ class Prompts:
         self,
         dataset: TokenDataset,
         files: Iterable[tuple[str, Sequence[tuple[str, Path]]]],
+        tokenizer: PreTrainedTokenizerFast,
+        renderer: ChatRenderer,
         *,
         system_prompt: str | None,
     ) -> None:
         self._dataset = dataset
+        self._tokenizer = tokenizer
+        self._renderer = renderer
+        self._system_prompt = system_prompt
         # As JSON, which takes a fraction of the memory of Python's objects.
         self._records: dict[tuple[str, int], tuple[str, bytes]] = {}
         for format, members in files:
             for name, path in members:
+                if format == "text":
+                    raise SpecError(
+                        f"spec.data.train: {name}: read as plain text, which asks nothing; rl needs records with a "
+                        "question and an answer, so leave out format: text"
+                    )
                 for raw in read_records(DataFile(path, name)):
-                    if raw.fault is not None:
-                        continue  # skipped and counted when it was tokenised
-                    try:
-                        chat = normalise(raw.value, kind="chat", format=format, system_prompt=system_prompt)
-                    except Unusable:
-                        continue  # likewise
-                    if not isinstance(chat, Chat):
-                        raise SpecError(
-                            f"spec.data.train: {name}: read as plain text, which asks nothing; rl needs records with a "
-                            "question and an answer, so leave out format: text"
-                        )
-                    if len(chat.messages) < 2:
-                        continue  # likewise
-                    content = json.dumps(raw.value, default=str, ensure_ascii=False).encode()
-                    self._records[name, raw.line] = (str(chat.messages[-2]["content"]), content)
+                    if raw.fault is None:
+                        self._records[name, raw.line] = format, json.dumps(raw.value, default=str).encode()
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Prompt:
         sample = self._dataset[index]
-        first_label = int(np.flatnonzero(sample.supervised)[0])
-        text, record = self._records[sample.source, sample.line]
+        format, content = self._records[sample.source, sample.line]
+        record = json.loads(content)
+        chat = normalise(record, kind="chat", format=format, system_prompt=self._system_prompt)
+        assert isinstance(chat, Chat)
+        ids = self._tokenizer(self._renderer.prompt(chat), add_special_tokens=False)["input_ids"]
         return Prompt(
-            ids=sample.input_ids[:first_label],
-            text=text,
-            record=json.loads(record),
+            ids=np.asarray(ids, dtype=np.int32),
+            text=str(chat.messages[-2]["content"]),
+            record=record,
             place=f"{sample.source}:{sample.line}",
         )

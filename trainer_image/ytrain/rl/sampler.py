@@ -20,7 +20,6 @@ from ytrain.objective.head import Head
 from ytrain.rl.chains import Chain, as_tree, fork_points
 from ytrain.rl.pruning import clusters, survivors
 from ytrain.rl.rollout import Request, Rolled
-from ytrain_api.errors import SpecError
 from ytrain_api.rl import Pruning, Rollout, Tree
 
 BATCH_CHAINS = 64
@@ -265,15 +264,10 @@ class _Decoding:
 
     def _keep(self, batch: _Batch, row: int) -> None:
         """Keep a copy of a chain's cache: all of its tokens but the last, which was never forwarded."""
-        padding, layers = int(batch.padding_B[row]), batch.cache.layers
-        if not all(isinstance(layer, DynamicLayer) for layer in layers):
-            raise SpecError(
-                "spec.rl.tree: the model has layers that keep another state than keys and values, which cannot be cut "
-                "at a fork; leave tree out"
-            )
+        padding = int(batch.padding_B[row])
         self._caches[batch.chains[row]] = [
             (layer.keys[row, :, padding:].clone(), layer.values[row, :, padding:].clone())
-            for layer in layers
+            for layer in batch.cache.layers
             if isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
         ]
 
@@ -291,8 +285,10 @@ def drawn(p_BV: Tensor, draws_B: Tensor, top_p: float) -> Tensor:
         last_B1 = (sorted_BV.cumsum(-1) < top_p).sum(-1, keepdim=True).clamp_(max=p_BV.shape[-1] - 1)
         p_BV = p_BV.where(p_BV >= sorted_BV.gather(1, last_B1), 0.0)
     cumulative_BV = p_BV.cumsum(-1)
-    places_B1 = draws_B[:, None] * cumulative_BV[:, -1:]
-    return torch.searchsorted(cumulative_BV, places_B1, right=True).clamp_(max=p_BV.shape[-1] - 1)
+    total_B1 = cumulative_BV[:, -1:]
+    # A draw may round to 1, and what lies at the very end belongs to no token.
+    places_B1 = torch.minimum(draws_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
+    return torch.searchsorted(cumulative_BV, places_B1, right=True)
 
 
 def _merge(
