@@ -95,10 +95,16 @@ generate: $(VENV)/ready ## write the CRD and the reference from the models
 	$(BIN)/python -m ytrain_api.crd helm/ytrain/files/ytrainjobs.ytrain.io.yaml
 	$(BIN)/python -m ytrain_api.reference
 
-test: builds-started check $(MODEL) $(PLAY)/data $(PLAY)/corpus ## every check and every test
-	@command -v ip >/dev/null || apt-get install -y iproute2 || echo "no ip command: the test of two network namespaces is skipped"
-	@{ $(BROWSER); } >/dev/null || apt-get install -y --no-install-recommends chromium-headless-shell || { \
+# Before the builds begin in the background: two of apt-get cannot run at once.
+APT := apt-get install -y --no-install-recommends
+.PHONY: programs
+programs:
+	@command -v ip >/dev/null || $(APT) iproute2 || { apt-get update && $(APT) iproute2; } || \
+	  echo "no ip command: the test of two network namespaces is skipped"
+	@{ $(BROWSER); } >/dev/null || $(APT) chromium-headless-shell || { apt-get update && $(APT) chromium-headless-shell; } || { \
 	  echo "the tests of corpus.html need a browser: install chromium-headless-shell or chromium"; exit 1; }
+
+test: programs builds-started check $(MODEL) $(PLAY)/data $(PLAY)/corpus ## every check and every test
 	$(BIN)/pytest
 
 .venv-bench/ready: requirements/bench.txt | $(VENV)/ready
