@@ -18,6 +18,7 @@ from ytrain.rl.layout import Layout, Weights, ancestor_mask, lay_out, parts, tre
 from ytrain.rl.rollout import Request
 from ytrain.rl.sampler import TransformersRollout, at_temperature, drawn
 from ytrain.rl.tree import ROOT, Leaf, Node, SampleTree
+from ytrain_api.errors import TrainingError
 from ytrain_api.rl import Pruning, Rollout, Tree
 
 pytestmark = pytest.mark.invariant
@@ -224,3 +225,11 @@ def expected_reward(model: LanguageModel, prompt: np.ndarray) -> float:
         pairs_VT = torch.tensor([[*prompt.tolist(), token] for token in range(vocabulary)])
         second_VV = module(pairs_VT).logits[:, -1].double().softmax(-1)
     return float(first_V @ second_VV @ (torch.arange(vocabulary) % 5).double())
+
+
+def test_logits_that_are_not_finite_end_the_run() -> None:
+    model = random_model()
+    with torch.no_grad():
+        model.head().weight_VD[5] = float("nan")
+    with pytest.raises(TrainingError, match=r"logits are not finite in torch.float32 .* optimization.learningRate"):
+        sampler(model, None).sample(requests())

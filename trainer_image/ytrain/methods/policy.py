@@ -20,6 +20,7 @@ from ytrain.rl.prompts import Prompt, Prompts
 from ytrain.rl.rewards import Failure, Sample, open_rewards
 from ytrain.rl.sampler import TransformersRollout
 from ytrain.rl.samples import write_samples
+from ytrain.rl.watch import Watch
 from ytrain.training.plan import Step
 from ytrain.training.run_folder import RunFolder
 from ytrain_api.errors import SpecError
@@ -72,7 +73,7 @@ def policy_learner(
             seed=spec.optimization.seed,
             decode=decode,
             start=models.start() if spec.model.lora else None,
-            note=progress.note if world.leads else lambda _: None,
+            watch=Watch(note=progress.note if world.leads else lambda _: None, total_steps=steps.total_steps),
             keep=keep,
         )
 

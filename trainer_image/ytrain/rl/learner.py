@@ -5,9 +5,8 @@ same answers.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,27 +23,21 @@ from ytrain.objective.head import Objective, RowStatistics, label_losses, object
 from ytrain.objective.policy import PolicyWeight
 from ytrain.objective.weights import WeightFunction
 from ytrain.rl.credit import Group, weigh
+from ytrain.rl.figures import Trace, step_figures
 from ytrain.rl.layout import Layout, lay_out, parts, tree_row
 from ytrain.rl.prompts import Prompt, Prompts
 from ytrain.rl.rewards import Failure, RewardService, Sample
 from ytrain.rl.rollout import Request, Rolled, RolloutEngine
 from ytrain.rl.sampler import at_temperature
 from ytrain.rl.tree import ENTROPY_DECIMALS
+from ytrain.rl.watch import Watch
 from ytrain.training.loop import Learned
 from ytrain.training.plan import Plan, Step
 from ytrain.training.selection import keys, largest
-from ytrain_api.errors import TrainingError
 from ytrain_api.rl import Objective as ObjectiveSettings
 
 TOP_ENTROPY_SHARE = 0.2
 """Share of a step's tokens that the entropy gate keeps: those of highest entropy (arXiv 2506.01939)."""
-
-LARGE_GAP = 0.1
-"""Mean difference of log-probabilities, in nats, between sampler and trainer, above which something is wrong: float32
-has 1e-6, bfloat16 was seen to have 0.05."""
-
-FAILED_STEPS = 3
-"""Steps in a row without a single scored answer after which a run ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +79,9 @@ class PolicyLearner:
     decode: Callable[[Any], str]
     start: HiddenStates | None
     """What the distance to the start is measured by, where that costs no second model."""
-    note: Callable[[str], None]
+    watch: Watch
     keep: Callable[[Step, Prompt, Group], None] = lambda *_: None
     """Hears of one group of each step, for the report."""
-    _failed_steps: int = field(default=0, init=False)
-    _gap_told: bool = field(default=False, init=False)
-    _mixed_since: tuple[int, int] | None = field(default=None, init=False)
 
     @property
     def total_steps(self) -> int:
@@ -127,21 +117,21 @@ class PolicyLearner:
             [labels, float(sum(group.is_mixed for group in groups)), float(len(trained))]
         )
         figures: dict[str, Any] = {"loss": None, "gradientNorm": None}
-        trace = _Trace()
+        trace = Trace()
         if labels_of_all > 0:
             for update in range(self.updates):
                 trace = self._forward_and_backward(rows, labels_of_all, first=update == 0, before=trace)
                 norm = self.engine.step(learning_rate=learning_rate)
             (loss,) = self.world.sum([trace.loss])
             figures = {"loss": loss / labels_of_all, "gradientNorm": norm}
-        rl = self._figures(groups, rolled, trace, labels_of_all)
+        rl = step_figures(groups, rolled, trace, labels_of_all, self.updates, self.world)
         rl |= {
             "trainedGroups": int(trained_of_all),
             "mixedPerThousandTokens": 1000 * mixed / max(1.0, rl["sampledTokens"]),
             "sampleSeconds": sampled - began,
             "rewardSeconds": scored - sampled,
         }
-        self._watch(step, rl, groups)
+        self.watch.see(step, rl, groups)
         (tokens,) = self.world.sum([float(sum(row.row.tokens for row in rows) * self.updates)])
         return Learned(
             figures=figures | {"supervisedTokens": int(labels_of_all), "rl": rl},
@@ -205,11 +195,9 @@ class PolicyLearner:
         )
         return TrainedRow(row=tree_row(layouts), weight=weight, mass_R=torch.from_numpy(mass))
 
-    def _forward_and_backward(
-        self, rows: Sequence[TrainedRow], labels: float, *, first: bool, before: "_Trace"
-    ) -> "_Trace":
+    def _forward_and_backward(self, rows: Sequence[TrainedRow], labels: float, *, first: bool, before: Trace) -> Trace:
         """The gradient of an update. The first one, whose policy is the one that sampled, shows gap and distance."""
-        trace = _Trace() if first else before
+        trace = Trace() if first else before
         for number, on_cpu in enumerate(rows):
             row = on_cpu.to(self.model.device)
             loss, statistics = self.engine.forward(partial(self._objective, row))
@@ -240,110 +228,6 @@ class PolicyLearner:
         start_loss_R, _ = label_losses(self.start.hidden(row)[row.label_rows_R], row.labels_R, head)
         d_R = loss_R - start_loss_R
         return float((trained.mass_R * (torch.expm1(d_R) - d_R)).sum())
-
-    def _figures(self, groups: Sequence[Group], rolled: Rolled, trace: "_Trace", labels: float) -> dict[str, Any]:
-        """The step's figures over all ranks; what cannot be told is null."""
-        rewards = [(group.masses[leaf], reward) for group in groups for leaf, reward in group.rewards.items()]
-        leaves = [(group.tree, leaf) for group in groups for leaf in group.tree.leaves]
-        entropy = sum(float(node.entropy.sum()) for group in groups for node in group.tree.nodes)
-        lengths = [sum(len(tree.nodes[node].tokens) for node in tree.path(leaf)) for tree, leaf in leaves]
-        names = {
-            "mass": sum(mass for mass, _ in rewards),
-            "reward": sum(mass * reward for mass, reward in rewards),
-            "square": sum(mass * reward**2 for mass, reward in rewards),
-            "groups": len(groups),
-            "mixedGroups": sum(group.is_mixed for group in groups),
-            "leaves": len(leaves),
-            "failedRewards": len(leaves) - len(rewards),
-            "truncated": sum(not tree.leaves[leaf].ended for tree, leaf in leaves),
-            "answerTokens": sum(lengths),
-            "aloneTokens": sum(lengths) + sum(len(tree.prompt_ids) for tree, _ in leaves) - len(leaves),
-            "sampledTokens": sum(group.tree.tokens for group in groups),
-            "forwardedTokens": rolled.forwarded,
-            "branches": rolled.branches,
-            "pruned": rolled.pruned,
-            "entropy": entropy,
-            "clipped": trace.clipped,
-            "gap": trace.gap,
-            "distance": trace.distance,
-            "distanceLabels": trace.distance_labels,
-        }
-        total = dict(zip(names, self.world.sum([float(value) for value in names.values()]), strict=True))
-        largest_gap = max(self.world.gather(trace.largest_gap))
-        mean = total["reward"] / total["mass"] if total["mass"] else None
-        variance = total["square"] / total["mass"] - mean**2 if mean is not None else None
-        learned = labels > 0
-        return {
-            "rewardMean": mean,
-            "rewardDeviation": None if variance is None else max(0.0, variance) ** 0.5,
-            **{name: int(total[name]) for name in ("groups", "mixedGroups", "leaves", "failedRewards")},
-            **{name: int(total[name]) for name in ("sampledTokens", "forwardedTokens")},
-            "answerTokens": total["answerTokens"] / max(1.0, total["leaves"]),
-            "truncatedShare": total["truncated"] / max(1.0, total["leaves"]),
-            "forwardedPerLeaf": total["forwardedTokens"] / max(1.0, total["leaves"]),
-            "forwardedPerLeafAlone": total["aloneTokens"] / max(1.0, total["leaves"]),
-            "prunedShare": total["pruned"] / total["branches"] if total["branches"] else None,
-            "entropy": total["entropy"] / max(1.0, total["sampledTokens"]),
-            "clipFraction": total["clipped"] / (labels * self.updates) if learned else None,
-            "logProbGap": total["gap"] / labels if learned else None,
-            "largestLogProbGap": largest_gap if learned else None,
-            "klToStart": total["distance"] / total["distanceLabels"] if total["distanceLabels"] else None,
-        }
-
-    def _watch(self, step: Step, rl: dict[str, Any], groups: Sequence[Group]) -> None:
-        """Says what a person would want to know, and ends a run that cannot learn."""
-        self._watch_rewards(step, rl, groups)
-        self._watch_mixture(step, rl)
-        gap = rl["logProbGap"]
-        if gap is not None and gap > LARGE_GAP and not self._gap_told:
-            self._gap_told = True
-            self.note(
-                f"step {step.number}: the log-probabilities of sampler and trainer differ by {gap:.3f} nats in the "
-                f"mean (largest {rl['largestLogProbGap']:.2f}); updates are off-policy. Try model.precision: float32"
-            )
-
-    def _watch_rewards(self, step: Step, rl: dict[str, Any], groups: Sequence[Group]) -> None:
-        failures = [o for group in groups for o in group.outcomes.values() if isinstance(o, Failure)]
-        self._failed_steps = self._failed_steps + 1 if rl["rewardMean"] is None else 0
-        if not failures and not self._failed_steps:
-            return
-        (reason, count), *_ = Counter(f.reason for f in failures).most_common(1) or [("on another rank", 0)]
-        detail = next((f.detail for f in failures if f.reason == reason and f.detail), "")
-        words = f"{rl['failedRewards']} of {rl['leaves']} answers got no reward; {count} of them: {reason}"
-        words += f" ({detail})" if detail else ""
-        self.note(f"step {step.number}: {words}")
-        if self._failed_steps >= FAILED_STEPS:
-            raise TrainingError(
-                f"spec.rl.reward: no answer got a reward in {FAILED_STEPS} steps in a row; {words}. "
-                "Correct the reward; try it on one record by hand"
-            )
-
-    def _watch_mixture(self, step: Step, rl: dict[str, Any]) -> None:
-        """Tells where a whole epoch had no group whose rewards differ."""
-        since, mixed = self._mixed_since or (step.number, 0)
-        mixed += rl["mixedGroups"]
-        self._mixed_since = (since, mixed)
-        if step.epoch != int(step.epoch) and step.number != self.total_steps:
-            return
-        self._mixed_since = None
-        if not mixed:
-            self.note(
-                f"steps {since} to {step.number}: the answers to each prompt all got the same reward, so nothing was "
-                "learned. Give a reward that tells better from worse (parts of an answer, its form), take easier or "
-                "harder prompts, or raise rl.rollout.chains or temperature"
-            )
-
-
-@dataclass
-class _Trace:
-    """Sums over this rank's labels, each counted with its mass."""
-
-    loss: float = 0.0
-    clipped: float = 0.0
-    gap: float = 0.0
-    largest_gap: float = 0.0
-    distance: float = 0.0
-    distance_labels: float = 0.0
 
 
 def _indices(step: Step) -> list[int]:

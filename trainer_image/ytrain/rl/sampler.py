@@ -20,6 +20,7 @@ from ytrain.objective.head import Head
 from ytrain.rl.chains import Chain, as_tree, fork_points
 from ytrain.rl.pruning import clusters, survivors
 from ytrain.rl.rollout import Request, Rolled
+from ytrain_api.errors import TrainingError
 from ytrain_api.rl import Pruning, Rollout, Tree
 
 BATCH_CHAINS = 64
@@ -245,6 +246,11 @@ class _Decoding:
         """Draw the next token of every chain that goes on; returns the rows of those that go on behind it."""
         log_p_BV = self._head.log_probabilities(batch.hidden_BD.to(self._model.compute_dtype))
         p_BV = log_p_BV.exp()
+        if p_BV.isnan().any():
+            raise TrainingError(
+                f"the model's logits are not finite in {self._model.compute_dtype} while it answers; lower "
+                "optimization.learningRate or set model.precision: float32"
+            )
         entropy_B = -(p_BV * log_p_BV).sum(-1)
         going_on = [row for row, chain in enumerate(batch.chains) if not self._is_done(chain)]
         draws = [0.0 if self._is_done(chain) else chain.draws[len(chain.tokens)] for chain in batch.chains]

@@ -1,0 +1,76 @@
+"""Watches the steps of reinforcement learning: says what a person would want to know, and ends what cannot learn."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ytrain.rl.credit import Group
+from ytrain.rl.rewards import Failure
+from ytrain.training.plan import Step
+from ytrain_api.errors import TrainingError
+
+LARGE_GAP = 0.1
+"""Mean difference of log-probabilities, in nats, between sampler and trainer, above which something is wrong: float32
+has 1e-6, bfloat16 was seen to have 0.05."""
+
+FAILED_STEPS = 3
+"""Steps in a row without a single scored answer after which a run ends."""
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """Sees every step of a run; all ranks have one, and the one of rank 0 speaks."""
+
+    note: Callable[[str], None]
+    total_steps: int
+    _failed_steps: int = field(default=0, init=False)
+    _gap_told: bool = field(default=False, init=False)
+    _mixed_since: tuple[int, int] | None = field(default=None, init=False)
+
+    def see(self, step: Step, rl: Mapping[str, Any], groups: Sequence[Group]) -> None:
+        """Look at the figures of a step.
+
+        Raises:
+            TrainingError: no answer can be scored.
+        """
+        self._rewards(step, rl, groups)
+        self._mixture(step, rl)
+        gap = rl["logProbGap"]
+        if gap is not None and gap > LARGE_GAP and not self._gap_told:
+            self._gap_told = True
+            self.note(
+                f"step {step.number}: the log-probabilities of sampler and trainer differ by {gap:.3f} nats in the "
+                f"mean (largest {rl['largestLogProbGap']:.2f}); updates are off-policy. Try model.precision: float32"
+            )
+
+    def _rewards(self, step: Step, rl: Mapping[str, Any], groups: Sequence[Group]) -> None:
+        failures = [o for group in groups for o in group.outcomes.values() if isinstance(o, Failure)]
+        self._failed_steps = self._failed_steps + 1 if rl["rewardMean"] is None else 0
+        if not failures and not self._failed_steps:
+            return
+        (reason, count), *_ = Counter(f.reason for f in failures).most_common(1) or [("on another rank", 0)]
+        detail = next((f.detail for f in failures if f.reason == reason and f.detail), "")
+        words = f"{rl['failedRewards']} of {rl['leaves']} answers got no reward; {count} of them: {reason}"
+        words += f" ({detail})" if detail else ""
+        self.note(f"step {step.number}: {words}")
+        if self._failed_steps >= FAILED_STEPS:
+            raise TrainingError(
+                f"spec.rl.reward: no answer got a reward in {FAILED_STEPS} steps in a row; {words}. "
+                "Correct the reward; try it on one record by hand"
+            )
+
+    def _mixture(self, step: Step, rl: Mapping[str, Any]) -> None:
+        """Tells where a whole epoch had no group whose rewards differ."""
+        since, mixed = self._mixed_since or (step.number, 0)
+        mixed += rl["mixedGroups"]
+        self._mixed_since = (since, mixed)
+        if step.epoch != int(step.epoch) and step.number != self.total_steps:
+            return
+        self._mixed_since = None
+        if not mixed and not self._failed_steps:
+            self.note(
+                f"steps {since} to {step.number}: the answers to each prompt all got the same reward, so nothing was "
+                "learned. Give a reward that tells better from worse (parts of an answer, its form), take easier or "
+                "harder prompts, or raise rl.rollout.chains or temperature"
+            )
