@@ -2,17 +2,46 @@
 
 Submits jobs with a launcher and two workers each, and prints how long it took until every pod was there and every
 status said so, and what the operator's process needed. API server, controllers, simulated nodes, the submitting process
-and the operator share the machine.
+and the operator share the machine. What this machine allows at best, a bare client shows: it makes as many jobs, their
+children and two statuses of each, with the operator's client and manifests, and watches and decides nothing.
 """
 
 import argparse
 import asyncio
 import time
+from datetime import UTC, datetime
 
-from stage import Jobs, Machine, Process, enter_namespace, stage
+from stage import AT_ONCE, Jobs, Machine, Process, enter_namespace, job_object, stage
+
+from ytrain_operator.observed import observed_job
+from ytrain_operator.planner.decide import decide
+from ytrain_operator.settings import Settings
 
 SETTLED = 5.0
 """Seconds without other work before the submission."""
+
+
+async def bare(jobs: Jobs, count: int) -> float:
+    """Make jobs and what they own, and nothing else; returns when the last was made."""
+    gate = asyncio.Semaphore(AT_ONCE)
+    api, where = jobs.namespace.api, jobs.namespace.name
+    settings = Settings.model_validate({"namespace": where, "namespaces": [where]})
+
+    async def one(index: int) -> None:
+        async with gate:
+            name = f"bare-{index}"
+            made = await api.create(job_object(name=name) | {"metadata": {"name": name, "namespace": where}})
+            plan = decide(observed_job(made, datetime.now(UTC), ()), settings, b"k" * 32)
+            for manifest in plan.surroundings:
+                await api.apply(manifest)
+            await asyncio.gather(*map(api.apply, plan.pods))
+            assert plan.status is not None
+            for phase in ("Starting", "Running"):
+                status = plan.status.model_copy(update={"phase": phase})
+                await api.replace_status(made, status.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    await asyncio.gather(*map(one, range(count)))
+    return time.monotonic()
 
 
 async def measure(count: int) -> None:
@@ -34,9 +63,15 @@ async def measure(count: int) -> None:
             who = machine.lines()
         finally:
             operator.end()
+        await asyncio.sleep(SETTLED)
+        began = time.monotonic()
+        alone = await bare(jobs, count) - began
     print(f"jobs, each with 3 pods and 4 other children   {count}")
     print(f"first submit to all pods made                 {made:.1f} s   ({count / made:.1f} jobs/s)")
     print(f"first submit to all statuses right            {told:.1f} s   ({count / told:.1f} jobs/s)")
+    print(
+        f"the same writes by a bare client              {alone:.1f} s   ({told / alone:.2f} times that by the operator)"
+    )
     print(f"operator: processor time for that             {used:.1f} s   ({1000 * used / count:.0f} ms a job)")
     calls = ", ".join(f"{what} {times / count:.1f}" for what, times in called.most_common())
     print(f"operator: requests a job                      {called.total() / count:.1f}: {calls}")

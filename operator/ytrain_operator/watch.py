@@ -42,7 +42,8 @@ def handlers(cache: Cache, queue: WorkQueue[Key], connection: Configuration) -> 
         gone = event["type"] == "DELETED"
         key = (cache.drop_job if gone else cache.put_job)(event["object"])
         if key is not None:
-            queue.add(key)
+            # In a burst of jobs all get their pods before the statuses of any are brought up to date.
+            queue.add(key, first="status" not in event["object"])
 
     @kopf.on.event("", "v1", "pods", registry=registry)
     async def pod(event: Mapping[str, Any], **_: Any) -> None:

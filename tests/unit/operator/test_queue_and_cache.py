@@ -12,7 +12,7 @@ from small_cluster import SmallCluster, job_object
 from ytrain_api.errors import SpecError
 from ytrain_operator.cache import Cache, Key
 from ytrain_operator.settings import Settings, load_settings
-from ytrain_operator.work_queue import WorkQueue
+from ytrain_operator.work_queue import REST, WorkQueue
 
 pytestmark = pytest.mark.unit
 
@@ -52,12 +52,39 @@ async def test_an_early_call_replaces_a_late_one() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add("a")
     await queue.get()
-    queue.done("a", again_after=0.01)
+    queue.done("a", again_after=1.5 * REST)
     queue.add("a")
     await queue.get()
     queue.done("a")
-    await asyncio.sleep(0.05)
-    assert len(queue) == 0, "the timer went with the call"
+    queue.add("b")
+    await queue.get()
+    queue.done("b", again_after=2 * REST)
+    assert (await queue.get())[0] == "b", "the first call's timer went with it"
+
+
+@in_a_loop
+async def test_news_that_come_while_a_key_rests_are_one_more_turn_after_that() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    await queue.get()
+    queue.done("a")
+    began = asyncio.get_running_loop().time()
+    for _ in range(3):
+        queue.add("a")
+        await asyncio.sleep(0)
+    queue.add("b")
+    assert [(await queue.get())[0] for _ in range(2)] == ["b", "a"]
+    assert asyncio.get_running_loop().time() - began >= REST
+    assert len(queue) == 0
+
+
+@in_a_loop
+async def test_some_keys_come_before_all_others() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("old")
+    queue.add("new", first=True)
+    queue.add("newer", first=True)
+    assert [(await queue.get())[0] for _ in range(3)] == ["new", "newer", "old"]
 
 
 @in_a_loop
