@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ Scores = tuple[np.ndarray, np.ndarray]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=100)
+    parser.add_argument("--data", type=Path, help="JSONL whose first records are taken, in place of the example's")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--row-tokens", type=int, default=1024, help="of ytrain's rows")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        dataset = tokenised(Path(scratch), arguments.records)
+        dataset = tokenised(Path(scratch), arguments.records, arguments.data)
         ways = {
             "ytrain": packed(Path(scratch), dataset, arguments.row_tokens),
             "sample by sample": alone(dataset, passes=1),
@@ -78,9 +80,13 @@ def run_all(ways: dict[str, Callable[[], Scores]], dataset: TokenDataset, rounds
         print(f"{name:20}{rate:>12.0f}{cpu_rate:>24.0f}{times:>21.2f}x{difference:>22.1e}")
 
 
-def tokenised(folder: Path, records: int) -> TokenDataset:
+def tokenised(folder: Path, records: int, data: Path | None) -> TokenDataset:
     """The records as the job would read them."""
-    write_corpus(folder, flawed(records, 0.05, 0, seed=1))
+    if data is None:
+        write_corpus(folder, flawed(records, 0.05, 0, seed=1))
+    else:
+        with data.open() as lines:
+            (folder / "records.jsonl").write_text("".join(islice(lines, records)))
     source = DataSource((("records.jsonl", folder / "records.jsonl"),))
     return prepare([source], load_tokenizer(MODEL), TokenSettings(max_tokens=1024), folder / "cache").dataset
 
