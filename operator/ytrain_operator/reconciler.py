@@ -130,7 +130,7 @@ class Reconciler:
     async def _carry_out(self, plan: Plan, observed: Observed, raw: dict[str, Any], record: JobRecord) -> float | None:
         problem = await self._apply(plan, observed)
         changed = bool(plan.pods or plan.delete)
-        # The first status can wait for what becomes of the pods that were made just now: it will say more, at less cost.
+        # The first status waits for what becomes of the pods that were made just now: one write says more than two.
         untold = observed.status.phase is None and bool(plan.pods) and problem is None
         if plan.status is not None and not untold:
             status = with_problem(plan.status, observed, problem) if problem else plan.status

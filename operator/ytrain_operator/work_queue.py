@@ -1,6 +1,6 @@
 """A queue of keys: a key waits once however often it is added, is worked on by one worker at a time, and comes again
-after a while when it is told to; one that fails comes again ever later. News come in bursts (three pods are made, placed
-and started): a key that was worked on rests a moment, and what is added meanwhile is one more turn.
+after a while when it is told to; one that fails comes again ever later. News come in bursts (three pods are made,
+placed and started): a key that was worked on rests a moment, and what is added meanwhile is one more turn.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ ENVIRONMENT = {
     # A proxy or a GODEBUG of the person's shell has no business in a cluster.
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
-    # Collect garbage less often than by default (100): memory is plenty here, and it was a fifth of the API server's time.
+    # Garbage is collected less often than by default (100): that was a fifth of the API server's processor time.
     "GOGC": "400",
 }
 
