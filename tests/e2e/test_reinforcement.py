@@ -133,6 +133,26 @@ def test_a_model_with_dropout_and_a_strange_record_train_on_policy(ytrain: Comma
     assert line["rl"]["failedRewards"] == 0 and line["rl"]["logProbGap"] < 1e-4
 
 
+def test_prompts_without_answers_are_trained_as_those_with(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    """The answer is not learned: which prompts have one changes nothing of the run."""
+    chats = [json.loads(line) for line in (place / "chats.jsonl").read_text().splitlines()]
+    for chat in chats:
+        chat["messages"] = chat["messages"][:-1]
+    (place / "prompts.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    for name in ("chats", "prompts"):
+        source = [{"source": f"file://./{name}.jsonl"}]
+        write_job(place, model_folder, JOB | {"data.train": source, "optimization.maxSteps": 2}, name=name)
+    ytrain(place, "check", "prompts.yaml").expect(0, "16 prompts", "no answer of its own, an empty one gets reward 0")
+    ytrain(place, "run", "prompts.yaml").expect(0, "done, 2 steps")
+    ytrain(place, "run", "chats.yaml").expect(0)
+    for one, two in zip(course(place / "runs/prompts"), course(place / "runs/chats"), strict=True):
+        assert one["rl"]["sampledTokens"] == two["rl"]["sampledTokens"]
+        for name in ("loss", "gradientNorm", "supervisedTokens"):
+            assert one[name] == pytest.approx(two[name], rel=1e-4), name
+    result = json.loads((place / "runs/prompts/result.json").read_text())
+    assert result["evaluations"]["after"]["klToStart"] is None
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "words"),
     [

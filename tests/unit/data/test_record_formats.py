@@ -58,6 +58,50 @@ def test_the_format_is_told_by_the_keys(record: object, expected: object) -> Non
     assert normalise(record) == expected
 
 
+ASKED = _chat(("user", "q"))
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"messages": [{"role": "user", "content": "q"}]}, ASKED),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, QA),
+        ({"prompt": "q"}, ASKED),
+        ({"prompt": "q", "answer": "for the reward alone"}, ASKED),
+        ({"prompt": "q", "completion": ""}, ASKED),
+        ({"prompt": "q", "completion": "a"}, QA),
+        ({"prompt": [{"role": "user", "content": "q"}]}, ASKED),
+        ({"question": "q", "answer": None}, ASKED),
+        ({"instruction": "q", "input": "more"}, _chat(("user", "q\nmore"))),
+        ({"system": "s", "prompt": "q"}, _chat(("system", "s"), ("user", "q"))),
+        (
+            {"history": [["q", "a"]], "prompt": "r"},
+            _chat(("user", "q"), ("assistant", "a"), ("user", "r")),
+        ),
+    ],
+)
+def test_a_prompt_need_not_be_answered(record: object, expected: object) -> None:
+    assert normalise(record, kind="prompt") == expected
+    if expected is ASKED:
+        with pytest.raises(Unusable):
+            normalise(record, kind="chat")
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"prompt": " "}, "no known format"),
+        ({"prompt": []}, "no known format"),
+        ({"messages": []}, "nothing is asked"),
+        ({"messages": [{"role": "system", "content": "s"}]}, "nothing is asked"),
+        ({"text": "t"}, "plain text among chats"),
+    ],
+)
+def test_a_prompt_asks_something(record: object, reason: str) -> None:
+    with pytest.raises(Unusable, match=reason):
+        normalise(record, kind="prompt")
+
+
 def test_tool_calls_and_other_entries_of_a_turn_are_kept() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}], "reasoning_content": "r"}
     answer = {"role": "tool", "content": "5", "tool_call_id": "1", "name": None}

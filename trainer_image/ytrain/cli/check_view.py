@@ -80,7 +80,7 @@ def _print_message(console: Console, kind: str, style: str, message: str) -> Non
 def _print_previews(console: Console, previews: Sequence["Preview"]) -> None:
     coloured = console.is_terminal and not console.no_color
     console.print()
-    scored = any(preview.reward is not None for preview in previews)
+    scored = any(preview.reward is not None and preview.labels for preview in previews)
     what = "the record's own answer, which is not learned" if scored else "what is learned"
     if coloured:
         console.print(Text.assemble(("Samples", "bold"), f"; {what} is ", ("green", LEARNED)))
@@ -97,9 +97,10 @@ def _print_previews(console: Console, previews: Sequence["Preview"]) -> None:
 def _worth(preview: "Preview") -> str:
     if preview.reward is None:
         return f"{preview.labels} learned"
+    own = "" if preview.labels else "no answer of its own, an empty one gets "
     if isinstance(preview.reward, str):
-        return f"no reward: {visible(preview.reward)}"
-    return f"reward {preview.reward:.3g}"
+        return f"{own}no reward: {visible(preview.reward)}"
+    return f"{own}reward {preview.reward:.3g}"
 
 
 def marked(runs: Sequence[tuple[str, bool]], *, coloured: bool) -> Text:

@@ -71,14 +71,19 @@ class ChatRenderer:
         return [_learned(text, [self._span(prompt, text)]) for prompt, text in turns]
 
     def prompt(self, chat: Chat) -> str:
-        """What the model is given to write the chat's last turn, which must be the assistant's.
+        """What the model is given to write the assistant's last turn, or the next one where the last is another's.
 
         Raises:
-            Unusable: the last turn is somebody else's, nothing precedes it, or the template refuses the chat.
+            Unusable: nothing precedes the turn, or the template refuses the chat.
         """
         if chat.messages[-1]["role"] != "assistant":
-            raise Unusable("the last turn is not the assistant's")
+            return self._apply(chat, chat.messages, generation_prompt=True)
         return self._turn(chat, len(chat.messages))[0]
+
+    def answered(self) -> str:
+        """A short chat up to the end of its answer, to see what the template ends an answer with."""
+        (rendered,) = self.render(Chat(({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})))
+        return rendered.text
 
     def _turn(self, chat: Chat, end: int) -> tuple[str, str]:
         """The prompt of the assistant turn before `end`, and the prompt with the answer."""

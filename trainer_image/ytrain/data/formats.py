@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from ytrain.data.records import Chat, Record, Text, Unusable
 
-RecordKind = Literal["chat", "text", "any"]
-"""What a method trains on. An explicit `format` overrules it: that is the user's word."""
+RecordKind = Literal["chat", "prompt", "text", "any"]
+"""What a method trains on; a prompt is a chat that need not be answered. An explicit `format` overrules the others: that
+is the user's word."""
 
 ROLES = {
     "system": "system",
@@ -58,7 +59,8 @@ def normalise(
     Args:
         value: the record as JSON, CSV or Parquet gave it, or a `Text` from a text file. A key with a null value counts
             as absent, because columnar files give every record every key.
-        kind: what may be trained on. Plain text among chats, and a chat among plain texts, are unusable.
+        kind: what may be trained on. Plain text among chats, and a chat among plain texts, are unusable; so is a chat
+            without an answer, unless it is to be a prompt.
         format: `auto`, or one of `FORMATS` to read every record in that way.
         system_prompt: given to a chat that carries no system text of its own.
 
@@ -66,7 +68,7 @@ def normalise(
         Unusable: with the reason.
     """
     if isinstance(value, Text):
-        if kind == "chat" and format == "auto":
+        if kind in ("chat", "prompt") and format == "auto":
             raise Unusable("plain text among chats", "a text file; set format: text to learn it as it is")
         if _blank(value.text):
             raise Unusable("empty text")
@@ -75,7 +77,7 @@ def normalise(
         raise Unusable("not an object with keys", f"found {type(value).__name__}")
     record = {key: entry for key, entry in value.items() if entry is not None}
     name = _detect(record, kind) if format == "auto" else format
-    parsed = FORMATS[name](record)
+    parsed = FORMATS[name](record, kind != "prompt")
     if isinstance(parsed, Text):
         return parsed
     system = system_prompt if system_prompt and not any(m["role"] == "system" for m in parsed.messages) else None
@@ -94,11 +96,11 @@ def recognise(keys: Iterable[str], kind: RecordKind, format: str) -> None:
     if format == "auto":
         _detect(filled, kind)
     elif format == "text":
-        _text(filled)
+        _text(filled, True)
 
 
 def _detect(record: Mapping[str, Any], kind: RecordKind) -> str:
-    chat = _detect_chat(record)
+    chat = _detect_chat(record, answered=kind != "prompt")
     text = _text_key(record)
     if kind == "text" and text is not None:
         return "text"
@@ -107,13 +109,13 @@ def _detect(record: Mapping[str, Any], kind: RecordKind) -> str:
             raise Unusable("a chat among plain texts", f"keys {_names(record)}; train chats with sft")
         return chat
     if text is not None:
-        if kind == "chat":
+        if kind in ("chat", "prompt"):
             raise Unusable("plain text among chats", f"keys {_names(record)}; set format: text to learn it as it is")
         return "text"
     raise Unusable("no known format", f"keys {_names(record)}")
 
 
-def _detect_chat(record: Mapping[str, Any]) -> str | None:
+def _detect_chat(record: Mapping[str, Any], *, answered: bool) -> str | None:
     if any(key in record for key in MESSAGE_KEYS):
         return "messages"
     matches = [(name, pair, pair.answer_key(record)) for name, pair in _PAIRS.items()]
@@ -124,6 +126,10 @@ def _detect_chat(record: Mapping[str, Any]) -> str | None:
         return filled[0]
     if present and not (present[0][0] == "alpaca" and _text_key(record) == "output"):
         return present[0][0]
+    if not answered:
+        asked = next((name for name, pair in _PAIRS.items() if not _blank(record.get(pair.prompt, ""))), None)
+        if asked is not None:
+            return asked
     return "history" if "history" in record else None
 
 
@@ -153,11 +159,11 @@ def _words(value: object, what: str) -> str:
     raise Unusable("not text", f"{what} is {type(value).__name__}")
 
 
-def _messages(record: Mapping[str, Any]) -> Chat:
+def _messages(record: Mapping[str, Any], answered: bool) -> Chat:
     key = next((key for key in MESSAGE_KEYS if key in record), None)
     if key is None:
         raise Unusable("no messages", f"keys {_names(record)}")
-    return _chat(record, _turns(record[key], key))
+    return _chat(record, _turns(record[key], key), answered)
 
 
 def _turns(turns: object, key: str) -> list[dict[str, Any]]:
@@ -179,21 +185,24 @@ def _turn(turn: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {"role": role, "content": text, **rest}
 
 
-def _pair(pair: _Pair) -> Callable[[Mapping[str, Any]], Chat]:
-    def parse(record: Mapping[str, Any]) -> Chat:
+def _pair(pair: _Pair) -> Callable[[Mapping[str, Any], bool], Chat]:
+    def parse(record: Mapping[str, Any], answered: bool) -> Chat:
         key = pair.answer_key(record)
-        if key is None:
+        if answered and key is None:
             raise Unusable(f"no {pair.prompt} or no {' or '.join(pair.answers)}", f"keys {_names(record)}")
+        if pair.prompt not in record:
+            raise Unusable(f"no {pair.prompt}", f"keys {_names(record)}")
+        empty = key is None or (not answered and _blank(record[key]))
+        answer = [] if empty or key is None else _completion(record[key], key)
         if isinstance(record[pair.prompt], list):  # TRL's conversational prompt-completion
-            return _chat(record, [*_turns(record[pair.prompt], pair.prompt), *_completion(record[key], key)])
+            return _chat(record, [*_turns(record[pair.prompt], pair.prompt), *answer], answered)
         parts = [_words(record[pair.prompt], pair.prompt)]
         if pair.addition is not None and pair.addition in record:
             parts.append(_words(record[pair.addition], pair.addition))
         prompt = "\n".join(part for part in parts if not _blank(part))
         if not prompt:
             raise Unusable("empty prompt", pair.prompt)
-        answer = _completion(record[key], key)
-        return _chat(record, [*_history(record), {"role": "user", "content": prompt}, *answer])
+        return _chat(record, [*_history(record), {"role": "user", "content": prompt}, *answer], answered)
 
     return parse
 
@@ -216,10 +225,12 @@ def _history(record: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         yield from _completion(answer, f"history[{index}]")
 
 
-def _chat(record: Mapping[str, Any], turns: Iterable[dict[str, Any]]) -> Chat:
+def _chat(record: Mapping[str, Any], turns: Iterable[dict[str, Any]], answered: bool) -> Chat:
     messages = tuple(turns)
-    if not any(message["role"] == "assistant" for message in messages):
+    if answered and not any(message["role"] == "assistant" for message in messages):
         raise Unusable("no assistant turn")
+    if not any(message["role"] != "system" for message in messages):
+        raise Unusable("nothing is asked")
     own = next((_words(record[key], key) for key in SYSTEM_KEYS if not _blank(record.get(key, ""))), None)
     if own is not None and messages[0]["role"] != "system":
         messages = ({"role": "system", "content": own}, *messages)
@@ -229,7 +240,7 @@ def _chat(record: Mapping[str, Any], turns: Iterable[dict[str, Any]]) -> Chat:
     return Chat(messages, tuple(tools))
 
 
-def _text(record: Mapping[str, Any]) -> Text:
+def _text(record: Mapping[str, Any], _: bool) -> Text:
     key = next((key for key in TEXT_KEYS if key in record), None)
     if key is None:
         raise Unusable("no text", f"keys {_names(record)}")
@@ -239,10 +250,10 @@ def _text(record: Mapping[str, Any]) -> Text:
     return Text(text)
 
 
-FORMATS: dict[str, Callable[[Mapping[str, Any]], Record]] = {
+FORMATS: dict[str, Callable[[Mapping[str, Any], bool], Record]] = {
     "messages": _messages,
     **{name: _pair(pair) for name, pair in _PAIRS.items()},
-    "history": lambda record: _chat(record, _history(record)),
+    "history": lambda record, answered: _chat(record, _history(record), answered),
     "text": _text,
 }
-"""The values of a data source's `format` besides `auto`."""
+"""The values of a data source's `format` besides `auto`, each with what reads a record, which may have to be answered."""

@@ -12,7 +12,7 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A conversation of which the assistant's turns are learned."""
+    """A conversation of which the assistant's turns are learned; without any, a prompt to be answered."""
 
     messages: tuple[Message, ...]
     """`role` (system, user, assistant, tool) and `content`, and whatever else the record's turn carries

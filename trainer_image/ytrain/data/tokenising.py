@@ -37,7 +37,7 @@ class TokenSettings:
     max_tokens: int
     """Longest sample, in tokens; at least 2."""
     kind: RecordKind = "any"
-    """What may be trained on where a source's format is `auto`: chat, text or any."""
+    """What may be trained on where a source's format is `auto`: chat, prompt, text or any."""
     overlong: Overlong = "skip"
     """What becomes of a longer record."""
     supervise: Supervise = "allAssistantTurns"
@@ -156,7 +156,10 @@ class Tokeniser:
             return record
         if self._renderer is None:
             self._renderer = ChatRenderer(self._tokenizer, settings.chat_template, settings.chat_template_args)
-        rendered = self._renderer.render(record, settings.supervise)
+        if settings.kind == "prompt" and record.messages[-1]["role"] != "assistant":
+            rendered = [Rendered(self._renderer.prompt(record), ())]
+        else:
+            rendered = self._renderer.render(record, settings.supervise)
         for text in rendered:
             _check_characters(text.text)
         return rendered
@@ -204,7 +207,7 @@ class Tokeniser:
     def _fit(self, record: _Pending, sequences: list[tuple[Tokens, Mask]]) -> list[tuple[Tokens, Mask]]:
         """Cuts the sequences of one record to length and counts the record and its tokens."""
         report, limit, policy = self._report, self._settings.max_tokens, self._settings.overlong
-        learnable = [(ids, mask) for ids, mask in sequences if mask.any()]
+        learnable = [(ids, mask) for ids, mask in sequences if mask.any() or self._settings.kind == "prompt"]
         if not learnable:
             report.bad += 1
             report.skip(record.source, record.line, "no token to learn", "", self._log)

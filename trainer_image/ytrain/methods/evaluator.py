@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ytrain.data.chat import ChatRenderer
 from ytrain.engine.base import Engine
 from ytrain.engine.world import World
 from ytrain.evaluation.losses import PerToken, kl_to_start, mean_loss
@@ -86,7 +87,7 @@ class Evaluator:
 
     def _figures(self, step: int) -> dict[str, Any]:
         model, inputs = self._model, self._inputs
-        stop_ids = stop_tokens(inputs)
+        stop_ids = stop_tokens(self._spec, inputs)
         return {
             "step": step,
             "validation": _entry("loss", mean_loss(model, inputs.validation.dataset, **self._rows))
@@ -100,23 +101,29 @@ class Evaluator:
                 exact_match(model, inputs.tokenizer, task, stop_ids=stop_ids, world=self._world)
                 for task in inputs.tasks
             ],
-            "klToStart": _entry("value", self._drift() if step else PerToken(0.0, 0)),
+            "klToStart": self._drift() if step else _entry("value", PerToken(0.0, 0)),
         }
 
-    def _drift(self) -> PerToken:
+    def _drift(self) -> dict[str, Any] | None:
+        """Over answers of the training data; None where it has none, as it may with rl."""
         dataset = self._inputs.train.dataset
         chosen = np.random.default_rng(self._spec.optimization.seed).permutation(len(dataset))[:KL_SAMPLES]
+        chosen = chosen[dataset.supervised_counts[chosen] > 0]
+        if not len(chosen):
+            return None
         within = np.cumsum(dataset.lengths[chosen]) <= KL_TOKENS
         chosen = chosen[: max(1, int(within.sum()))]
-        return kl_to_start(self._model, self._start(), dataset, chosen.tolist(), **self._rows)
+        return _entry("value", kl_to_start(self._model, self._start(), dataset, chosen.tolist(), **self._rows))
 
 
-def stop_tokens(inputs: Inputs) -> list[int]:
+def stop_tokens(spec: Spec, inputs: Inputs) -> list[int]:
     """Tokens that end an answer: the tokenizer's end of sequence, and what the chat template closes a turn with."""
     tokenizer, dataset = inputs.tokenizer, inputs.train.dataset
-    closing = {
-        int(dataset[i].input_ids[np.flatnonzero(dataset[i].supervised)[-1]]) for i in range(min(8, len(dataset)))
-    }
+    samples = [dataset[i] for i in range(min(8, len(dataset)))]
+    closing = {int(sample.input_ids[sample.supervised][-1]) for sample in samples if sample.supervised.any()}
+    if not closing:  # prompts without an answer
+        text = ChatRenderer(tokenizer, None, spec.data.chat_template_args).answered()
+        closing = {tokenizer(text, add_special_tokens=False)["input_ids"][-1]}
     special = closing & {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     end = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
     return sorted(special | end)

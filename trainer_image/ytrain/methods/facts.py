@@ -32,7 +32,7 @@ def evaluation_status(record: Mapping[str, Any]) -> EvaluationStatus:
         validation=Change.model_validate(validation) if before["validation"] else None,
         tasks=_changes(before["tasks"], after.get("tasks", ()), "accuracy"),
         retention=_changes(before["retention"], after.get("retention", ()), "loss"),
-        kl_to_start=_rounded(later["klToStart"]["value"]) if later else None,
+        kl_to_start=_rounded(later["klToStart"]["value"]) if later and later["klToStart"] else None,
     )
 
 

@@ -82,6 +82,7 @@ def load_inputs(
     if settings.chat_template is not None:
         tokenizer.chat_template = settings.chat_template  # so that the output carries the one it was trained with
     any_kind = replace(settings, kind="any", overlong="split")  # retention: texts or chats, long ones in parts
+    answered = replace(settings, kind="chat") if method.kind == "prompt" else settings
     ignored: list[str] = []
 
     def files(uri: str, format: str = "auto", repeat: float = 1.0) -> DataSource:
@@ -115,7 +116,7 @@ def load_inputs(
         others={other.field: sources.resolve(other.source) for other in method.others},
         tokenizer=tokenizer,
         train=data(train, "spec.data.train", skipped),
-        validation=data(validation, "spec.data.validation") if validation else None,
+        validation=data(validation, "spec.data.validation", settings=answered) if validation else None,
         retention={
             entry.name: data([files(entry.source)], f"spec.evaluation.retention[{entry.name}]", settings=any_kind)
             for entry in spec.evaluation.retention
@@ -161,6 +162,8 @@ def _questions(
                     raise Unusable("cannot be decoded", raw.fault)
                 chat = normalise(raw.value, kind="chat", format=source.format, system_prompt=system_prompt)
                 assert isinstance(chat, Chat)
+                if chat.messages[-1]["role"] != "assistant":
+                    raise Unusable("the last turn is not the assistant's")
                 questions.append(
                     Question(
                         prompt=renderer.prompt(chat),

@@ -42,7 +42,7 @@ def policy_learner(
     """
     rl = spec.rl
     assert rl is not None
-    stop_ids = stop_tokens(inputs)
+    stop_ids = stop_tokens(spec, inputs)
     _check(spec, inputs, models, stop_ids)
     models.current.disable_dropout()  # answers are sampled without it
     steps = plan(spec, inputs.train.dataset)
@@ -79,7 +79,7 @@ def policy_learner(
 
 
 def own_answers_scored(spec: Spec, inputs: Inputs, indices: Sequence[int]) -> list[float | Failure]:
-    """What the reward gives for the answers that the records themselves have.
+    """What the reward gives for the answers that the records themselves have, or for an empty one where they have none.
 
     Raises:
         SpecError: the reward cannot be opened.

@@ -7,9 +7,9 @@ from ytrain_api.rl import Rl
 
 
 def method(rl: Rl) -> Method:
-    """What `spec.rl` asks for: the prompts are chats up to their last answer."""
+    """What `spec.rl` asks for: the prompts are chats, up to their last answer where they have one."""
     return Method(
-        kind="chat",
+        kind="prompt",
         overlong="skip",
         loss=TokenLoss(kind="crossEntropy"),
         supervise="lastTurn",

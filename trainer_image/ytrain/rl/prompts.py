@@ -59,8 +59,8 @@ class Prompts:
             for name, path in members:
                 if format == "text":
                     raise SpecError(
-                        f"spec.data.train: {name}: read as plain text, which asks nothing; rl needs records with a "
-                        "question and an answer, so leave out format: text"
+                        f"spec.data.train: {name}: read as plain text, which asks nothing; rl needs chats or "
+                        "questions, so leave out format: text"
                     )
                 for raw in read_records(DataFile(path, name)):
                     if raw.fault is None:
@@ -73,12 +73,12 @@ class Prompts:
         sample = self._dataset[index]
         format, content = self._records[sample.source, sample.line]
         record = json.loads(content)
-        chat = normalise(record, kind="chat", format=format, system_prompt=self._system_prompt)
+        chat = normalise(record, kind="prompt", format=format, system_prompt=self._system_prompt)
         assert isinstance(chat, Chat)
         ids = self._tokenizer(self._renderer.prompt(chat), add_special_tokens=False)["input_ids"]
         return Prompt(
             ids=np.asarray(ids, dtype=np.int32),
-            text=str(chat.messages[-2]["content"]),
+            text=str(chat.messages[-2 if chat.messages[-1]["role"] == "assistant" else -1]["content"]),
             record=record,
             place=f"{sample.source}:{sample.line}",
         )
