@@ -149,8 +149,9 @@ def test_prompts_without_answers_are_trained_as_those_with(ytrain: Commands, pla
         assert one["rl"]["sampledTokens"] == two["rl"]["sampledTokens"]
         for name in ("loss", "gradientNorm", "supervisedTokens"):
             assert one[name] == pytest.approx(two[name], rel=1e-4), name
-    result = json.loads((place / "runs/prompts/result.json").read_text())
-    assert result["evaluations"]["after"]["klToStart"] is None
+    for name, measured in (("prompts", False), ("chats", True)):
+        evaluation = json.loads((place / f"runs/{name}/evaluation.json").read_text())
+        assert (evaluation["after"]["klToStart"] is not None) == measured, "it is measured on answers"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ytrain.data.records import Chat, Record, Text, Unusable
 
 RecordKind = Literal["chat", "prompt", "text", "any"]
-"""What a method trains on; a prompt is a chat that need not be answered. An explicit `format` overrules the others: that
+"""What a method trains on; a prompt is a chat that need not be answered. An explicit `format` overrules the others: it
 is the user's word."""
 
 ROLES = {
@@ -256,4 +256,4 @@ FORMATS: dict[str, Callable[[Mapping[str, Any], bool], Record]] = {
     "history": lambda record, answered: _chat(record, _history(record), answered),
     "text": _text,
 }
-"""The values of a data source's `format` besides `auto`, each with what reads a record, which may have to be answered."""
+"""The values of a data source's `format` besides `auto`; each reads a record, which must be answered or need not."""
