@@ -10,16 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import assert_same, random_model
 
+from ytrain.methods.sampling_cache import sampling_cache_bytes
 from ytrain.models.language_model import LanguageModel
 from ytrain.objective.head import Objective, label_losses, objective_sum
 from ytrain.objective.policy import PolicyWeight
 from ytrain.rl.advantages import node_values
 from ytrain.rl.layout import Layout, Weights, ancestor_mask, lay_out, parts, tree_row
 from ytrain.rl.rollout import Request
-from ytrain.rl.sampler import TransformersRollout, at_temperature, drawn
+from ytrain.rl.sampler import TransformersRollout, _Decoding, at_temperature, drawn
 from ytrain.rl.tree import ROOT, Leaf, Node, SampleTree
 from ytrain_api.errors import TrainingError
-from ytrain_api.rl import Pruning, Rollout, Tree
+from ytrain_api.rl import Pruning, Rl, Rollout, Tree
 
 pytestmark = pytest.mark.invariant
 STOP = 1
@@ -172,6 +173,27 @@ def test_a_fork_forwards_one_token_of_what_it_shares() -> None:
     # The last token of every leaf is never forwarded; every branch forwards the token before it once more.
     leaves = sum(len(tree.leaves) for tree in rolled.trees)
     assert rolled.forwarded == prompts + sum(tree.tokens for tree in rolled.trees) - leaves + rolled.branches
+
+
+@pytest.mark.parametrize(
+    "tree", [None, Tree(rounds=1, forks=2, branches=2), Tree(rounds=2, forks=2, branches=4)], ids=["chains", "1", "2"]
+)
+def test_the_cache_is_at_most_as_large_as_foretold(tree: Tree | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen, draw = random_model(), [0], _Decoding._draw
+
+    def measured(decoding: _Decoding, batch: Any) -> list[int]:
+        kept = [tensor for cache in decoding._caches.values() for layer in cache for tensor in layer]
+        live = [tensor for layer in batch.cache.layers for tensor in (layer.keys, layer.values)]
+        seen.append(sum(tensor.nbytes for tensor in (*kept, *live)))
+        return draw(decoding, batch)
+
+    monkeypatch.setattr(_Decoding, "_draw", measured)
+    rollout = Rollout(prompts_per_step=3, chains=4, max_new_tokens=12)
+    TransformersRollout(model, rollout, tree, []).sample(requests())
+    rl = Rl.model_validate({"reward": {"builtin": {"kind": "exact"}}, "rollout": rollout, "tree": tree})
+    longest = max(len(request.prompt_ids) for request in requests())
+    foretold = sampling_cache_bytes(rl, model.module.config, longest, torch.float32)
+    assert 0.6 * foretold < max(seen) <= foretold
 
 
 def test_pruning_keeps_the_mass_of_all_branches() -> None:

@@ -13,6 +13,7 @@ import torch
 from transformers import PretrainedConfig
 
 from ytrain.data import DataReport, runs
+from ytrain.engine.device import choose_precision
 from ytrain.methods import advice, rl
 from ytrain.methods.availability import check_available
 from ytrain.methods.check_inputs import MODEL, broken_sources, model_sources, read_inputs
@@ -31,10 +32,12 @@ from ytrain.methods.inputs import Inputs, apply_secrets
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
 from ytrain.methods.policy import own_answers_scored
+from ytrain.methods.sampling_cache import sampling_cache_bytes
 from ytrain.methods.scoring_cost import scoring_cost
 from ytrain.models.cost import WindowCost
 from ytrain.models.load import check_vocabulary, load_config
 from ytrain.models.step_trace import NotTraceableError
+from ytrain.report.series import byte_size
 from ytrain.rl.rewards import Failure
 from ytrain.sources import Sources
 from ytrain_api import JobFile, config_digest
@@ -181,8 +184,11 @@ def _foretell(
             lambda: foretell_memory(spec, config, dataset, device=device, others=others, processes=processes)
         )
         if spec.rl is not None:
+            longest = int((dataset.lengths - dataset.supervised_counts).max())
+            cache = sampling_cache_bytes(spec.rl, config, longest, choose_precision(spec.model.precision, device))
             result.notes.append(
-                "time, and the memory of sampling, depend on how long the answers become; the first steps of a run tell"
+                f"sampling holds up to {byte_size(cache)} of keys and values in place of the activations, if answers "
+                "take all of maxNewTokens; time depends on how long they become: the first steps of a run tell"
             )
         elif result.memory is not None:
             result.duration = foretell_duration(
