@@ -12,7 +12,7 @@ from ytrain_operator.planner.plan import Plan
 from ytrain_operator.planner.verdict import verdict
 from ytrain_operator.settings import Settings
 from ytrain_operator.status.events import events
-from ytrain_operator.status.summary import ended_status, status
+from ytrain_operator.status.summary import acknowledged, ended_status, status
 
 
 def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
@@ -25,7 +25,12 @@ def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
         return Plan()  # owner references clean up
     if observed.finished:
         done = cleanup(observed)
-        return Plan(delete=done.delete, delete_job=done.delete_job, again_after=done.again_after)
+        return Plan(
+            status=acknowledged(observed),
+            delete=done.delete,
+            delete_job=done.delete_job,
+            again_after=done.again_after,
+        )
     failures = restart.counted(observed)
     ended = verdict(observed, failures)
     if ended is not None:

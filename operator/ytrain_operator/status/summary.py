@@ -78,6 +78,15 @@ def ended_status(observed: Observed, failure: Failure | None, failures: PodFailu
     )
 
 
+def acknowledged(observed: Observed) -> Status:
+    """The status of a job that has ended; of what is edited afterwards it says that it was seen.
+
+    GitOps tools (kstatus) take an object whose newest generation nobody has observed for one in progress.
+    """
+    said = [each.model_copy(update={"observed_generation": observed.generation}) for each in observed.status.conditions]
+    return _with(observed.status, observed_generation=observed.generation, conditions=said)
+
+
 def with_problem(written: Status, observed: Observed, problem: Problem) -> Status:
     """The status of a job whose plan the API server refused in part."""
     said = (problem.reason, problem.message)

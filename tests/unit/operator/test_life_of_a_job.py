@@ -99,6 +99,18 @@ def test_a_finished_job_never_starts_again() -> None:
     assert cluster.phase == "Succeeded"
 
 
+def test_an_edit_of_a_finished_job_is_seen() -> None:
+    cluster = SmallCluster().trained()
+    cluster.end_pod("bot-launcher", 0, message='{"exitCode": 0, "message": "done"}')
+    cluster.settle()
+    ended = cluster.status
+    cluster.job["metadata"]["generation"] += 1
+    cluster.settle()
+    assert cluster.status["observedGeneration"] == 2
+    assert {each["observedGeneration"] for each in cluster.status["conditions"]} == {2}
+    assert cluster.status["completionTime"] == ended["completionTime"]
+
+
 def test_done_is_known_from_a_worker_when_the_launcher_is_gone() -> None:
     cluster = SmallCluster().trained()
     cluster.end_pod("bot-worker-0", 0)
