@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from kubernetes.aio import client
 from live import PATIENCE, DeletingApi, InNamespace, MortalApi, Namespace, condition, until
 
 from ytrain_operator.operator_key import operator_key
@@ -49,6 +50,47 @@ def test_deleting_the_job_deletes_everything_else(in_namespace: InNamespace) -> 
             await trained(namespace)
             await namespace.delete_job()
             await namespace.becomes_empty()
+
+    in_namespace(test)
+
+
+def test_nothing_of_the_users_is_taken_over(in_namespace: InNamespace) -> None:
+    """Such as the Secret `hf-token`, by a job `hf`: it would get the job's token, and go with the job."""
+
+    async def test(namespace: Namespace) -> None:
+        of_a_user = {"labels": {"of": "a-user"}}
+        secret = {"metadata": {"name": "bot-token", **of_a_user}, "stringData": {"HF_TOKEN": "x"}}
+        await namespace.core.create_namespaced_secret(namespace.name, secret)
+        await namespace.core.create_namespaced_config_map(
+            namespace.name, {"metadata": {"name": "bot-job", **of_a_user}, "data": {"a": "b"}}
+        )
+        await namespace.core.create_namespaced_service(
+            namespace.name, {"metadata": {"name": "bot-launcher", **of_a_user}, "spec": {"ports": [{"port": 80}]}}
+        )
+        networks = client.NetworkingV1Api(namespace.connection)
+        await networks.create_namespaced_network_policy(
+            namespace.name, {"metadata": {"name": "bot", **of_a_user}, "spec": {"podSelector": {}}}
+        )
+
+        async def versions() -> list[str]:
+            lists = [
+                namespace.core.list_namespaced_secret, namespace.core.list_namespaced_config_map,
+                namespace.core.list_namespaced_service, networks.list_namespaced_network_policy,
+            ]  # fmt: skip
+            found = [await each(namespace.name, label_selector="of=a-user") for each in lists]
+            return [item.metadata.resource_version for each in found for item in each.items]
+
+        before = await versions()
+        async with namespace.operator():
+            await trained(namespace)
+            await namespace.delete_job()
+
+            async def gone() -> bool:
+                return not await namespace.pods()
+
+            await until("the job's pods are gone", gone)
+        assert len(before) == 4
+        assert await versions() == before
 
     in_namespace(test)
 

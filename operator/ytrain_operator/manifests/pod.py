@@ -6,7 +6,7 @@ The container's root is read-only, it runs as nobody special, has no capability 
 from collections.abc import Mapping
 from typing import Any
 
-from ytrain_operator.manifests.ownership import Manifest, metadata
+from ytrain_operator.manifests.ownership import Manifest, metadata, surroundings_name
 from ytrain_operator.manifests.template import merged
 from ytrain_operator.manifests.volumes import Mount, volumes
 from ytrain_operator.observed import CONTAINER, JOB_LABEL, REPLICAS_ANNOTATION, ROLE_LABEL, Observed, Role
@@ -37,7 +37,7 @@ def pod(
     spec = observed.job.spec
     mounts = [
         Mount({"name": "tmp", "emptyDir": {}}, SCRATCH),
-        Mount({"name": "token", "secret": {"secretName": f"{observed.name}-token"}}, TOKEN_FOLDER, read_only=True),
+        Mount({"name": "token", "secret": {"secretName": surroundings_name(observed.name)}}, TOKEN_FOLDER, read_only=True),
         *mounts,
     ]
     base: dict[str, Any] = {

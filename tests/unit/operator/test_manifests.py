@@ -67,7 +67,7 @@ def test_the_launcher_reads_the_job_that_the_user_wrote() -> None:
 def test_arguments_and_volumes_of_a_worker() -> None:
     pod = children()["bot-worker-1"]
     assert container(pod)["args"] == [
-        "worker", "--launcher", "http://bot-launcher:8750", "--index", "1",
+        "worker", "--launcher", "http://bot-ytrain:8750", "--index", "1",
         "--token-file", "/etc/ytrain/token/token", "--workdir", "/work/bot-11111111", "--device", "cpu",
         "--claim", "data=/claims/data", "--claim", "models=/claims/models",
     ]  # fmt: skip
