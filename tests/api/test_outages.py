@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from cable import Cable, plugged
 from live import PATIENCE, InNamespace, Namespace, connect, until
 
-from ytrain_operator.kube import CALLS, Api
+from ytrain_operator.kube import CALLS, Api, ApiError
 from ytrain_operator.settings import Settings
 
 pytestmark = pytest.mark.api
@@ -81,6 +82,40 @@ def test_an_operator_that_reaches_no_api_server(
                 assert status["progress"]["step"] == 11
                 assert status["podFailures"]["count"] == 1
                 assert not operator.done()
+
+    in_namespace(test)
+
+
+class BusyApi(Api):
+    """An API server that is too busy to list pods, while it is told to be."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        super().__init__(namespace.connection)
+        self.busy = False
+        self.refused = 0
+
+    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
+        if self.busy and (verb, kind) == ("get", "Pod"):
+            self.refused += 1
+            raise ApiError(429, "too many requests")
+        return await super()._request(verb, kind, path, **params)
+
+
+def test_a_list_that_is_refused_does_not_end_the_operator(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        api = BusyApi(namespace)
+        async with namespace.operator(api, resync_seconds=0.5) as operator:
+            await namespace.create_job()
+            await namespace.all_run()
+            api.busy = True
+
+            async def refused_or_dead() -> bool:
+                return api.refused >= 3 or operator.done()
+
+            await until("lists are refused", refused_or_dead)
+            api.busy = False
+            assert not operator.done()
+            await namespace.all_looked_at()
 
     in_namespace(test)
 
