@@ -26,6 +26,7 @@ from ytrain_operator.planner.decide import decide
 from ytrain_operator.planner.plan import Deletion, Plan
 from ytrain_operator.planner.polling import poll_every
 from ytrain_operator.settings import Settings
+from ytrain_operator.status.events import events
 from ytrain_operator.status.refusal import named, unknown_spec
 from ytrain_operator.status.summary import Problem, with_problem
 from ytrain_operator.work_queue import WorkQueue
@@ -136,7 +137,8 @@ class Reconciler:
             status = with_problem(plan.status, observed, problem) if problem else plan.status
             if status != observed.status:
                 changed |= await self._write(raw, _dumped(status), raw.get("status", {}))
-            for event in plan.events:  # after the status that they follow from: they are told once, or not at all
+            told = events(observed, status) if problem else plan.events
+            for event in told:  # after the status that they follow from: they are told once, or not at all
                 await self._tell(observed, event_manifest(observed, event))
         for deletion in plan.delete:
             await self._delete(observed, deletion)

@@ -262,6 +262,12 @@ def test_pod_security_refuses_a_template_and_the_job_says_so(in_namespace: InNam
             assert stalled["reason"] == "PodSecurity"
             assert "host namespaces" in stalled["message"]
 
+            async def warned() -> bool:
+                events = (await namespace.core.list_namespaced_event(namespace.name)).items
+                return any((event.type, event.reason) == ("Warning", "PodSecurity") for event in events)
+
+            await until("an event warns of it", warned)
+
     in_namespace(test)
 
 

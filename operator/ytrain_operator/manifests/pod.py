@@ -37,7 +37,9 @@ def pod(
     spec = observed.job.spec
     mounts = [
         Mount({"name": "tmp", "emptyDir": {}}, SCRATCH),
-        Mount({"name": "token", "secret": {"secretName": surroundings_name(observed.name)}}, TOKEN_FOLDER, read_only=True),
+        Mount(
+            {"name": "token", "secret": {"secretName": surroundings_name(observed.name)}}, TOKEN_FOLDER, read_only=True
+        ),
         *mounts,
     ]
     base: dict[str, Any] = {
