@@ -158,7 +158,7 @@ class Observed:
         if ended is None:
             return None
         try:
-            return LastWord.model_validate_json(ended.message)
+            return LastWord.model_validate_json(ended.message, extra="ignore")  # of a newer trainer, perhaps
         except ValidationError:
             # A launcher without work (its run folder says done) and one with a wrong command line leave no last word.
             return LastWord(exit_code=0, message="done") if ended.exit_code == 0 else None

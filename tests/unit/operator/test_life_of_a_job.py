@@ -99,6 +99,14 @@ def test_a_finished_job_never_starts_again() -> None:
     assert cluster.phase == "Succeeded"
 
 
+def test_the_last_word_of_a_newer_trainer_is_understood() -> None:
+    cluster = SmallCluster().trained()
+    cluster.end_pod("bot-launcher", 143, message='{"exitCode": 143, "message": "stopped", "novelty": 1}')
+    word = cluster.observed().last_word
+    assert word is not None
+    assert word.exit_code == 143
+
+
 def test_an_edit_of_a_finished_job_is_seen() -> None:
     cluster = SmallCluster().trained()
     cluster.end_pod("bot-launcher", 0, message='{"exitCode": 0, "message": "done"}')
