@@ -96,6 +96,19 @@ def test_the_operator_understands_its_settings(helm: Helm) -> None:
     assert settings_in(rendered(helm, *ALL)).namespaces == ["a", "b"]
 
 
+def test_null_leaves_user_and_group_to_the_cluster(helm: Helm) -> None:
+    jobs = settings_in(rendered(helm, "jobs.runAsUser=null", "jobs.fsGroup=null")).jobs
+    assert (jobs.run_as_user, jobs.fs_group) == (None, None)
+    jobs = settings_in(rendered(helm, "jobs.runAsUser=1000650000")).jobs
+    assert (jobs.run_as_user, jobs.fs_group) == (1000650000, 1000)
+
+
+def test_prometheus_keeps_the_labels_of_jobs(helm: Helm) -> None:
+    """Ours are named namespace and job, like its own of what it scrapes; alert and dashboard name jobs by them."""
+    (monitor,) = of_kind(rendered(helm, *ALL), "ServiceMonitor")
+    assert all(endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"])
+
+
 def test_the_networks_of_jobs_admit_the_operators_pods(helm: Helm) -> None:
     documents = rendered(helm)
     (deployment,) = of_kind(documents, "Deployment")
