@@ -93,9 +93,9 @@ def pod(
     base["metadata"] = merged(base["metadata"], _queued(observed, settings))
     template = (spec.launcher if role == "launcher" else spec.workers).template
     given = merged(base, template.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True))
-    # Names, labels and owner are how this pod is found again; a template adds to them.
+    # Names, labels and owner are how this pod is found again; a template adds to them. Nor is it of another kind.
     given["metadata"] = merged(given["metadata"], base["metadata"])
-    return {"apiVersion": "v1", "kind": "Pod", **given}
+    return {**given, "apiVersion": "v1", "kind": "Pod"}
 
 
 def _pod_security(settings: Settings) -> dict[str, Any]:

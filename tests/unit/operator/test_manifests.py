@@ -147,6 +147,12 @@ def test_the_jobs_template_is_merged_last_but_cannot_hide_the_pod() -> None:
     assert [each["name"] for each in container(pod)["env"]] == ["YTRAIN_CACHE", "NCCL_DEBUG"]
 
 
+def test_a_template_makes_pods_whatever_it_says_it_is() -> None:
+    template = {"apiVersion": "apps/v1", "kind": "PodTemplate", "spec": {"priorityClassName": "low"}}
+    pods = SmallCluster({"workers": {"template": template}}).plan().pods
+    assert {(pod["apiVersion"], pod["kind"]) for pod in pods} == {("v1", "Pod")}
+
+
 def test_defaults_of_the_cluster() -> None:
     jobs = JobDefaults(image="r/t@sha256:0", queue="gpus", run_as_user=None, image_pull_secrets=["pull"])
     pod = children(settings=Settings(jobs=jobs))["bot-worker-0"]
