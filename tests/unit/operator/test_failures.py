@@ -56,6 +56,21 @@ def test_the_rank_that_failed_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("spec", "said"),
+    [({}, "jobs.launcherResources"), ({"launcher": {"resources": {"limits": {"memory": "256Mi"}}}}, "such as 512Mi")],
+)
+def test_a_launcher_without_memory_is_not_taken_for_a_worker(spec: dict[str, Any], said: str) -> None:
+    cluster = SmallCluster(spec).trained()
+    cluster.end_pod("bot-launcher", 137, reason="OOMKilled")
+    cluster.settle()
+    failure = cluster.status["failure"]
+    assert failure["class"] == "HostOutOfMemory"
+    assert said in failure["hint"]
+    assert "worker" not in failure["hint"]
+    assert "model." not in failure["hint"]
+
+
+@pytest.mark.parametrize(
     ("spec", "said", "unsaid"),
     [
         (
