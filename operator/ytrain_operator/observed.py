@@ -20,6 +20,8 @@ Role = Literal["launcher", "worker"]
 JOB_LABEL, ROLE_LABEL, INDEX_LABEL = "ytrain.io/job", "ytrain.io/role", "ytrain.io/index"
 REPLICAS_ANNOTATION = "ytrain.io/replicas"
 """`workers.replicas` when the pod was made."""
+IMAGE_ANNOTATION = "ytrain.io/image"
+"""The trainer's image when the pod was made, before the job's template was merged."""
 CONTAINER = "trainer"
 """Name of the container that launchers and workers run in."""
 OF_A_LAUNCHER = (0, 2, 3, 4)
@@ -63,6 +65,8 @@ class Pod:
     """Of a worker; 0 for the launcher."""
     replicas: int
     """Workers of the job when the pod was made."""
+    image: str | None
+    """The trainer's when the pod was made; None: an operator made it that did not say."""
     phase: str
     created: datetime
     node: str | None = None
@@ -174,7 +178,7 @@ class Observed:
 def pod_of(raw: Mapping[str, Any]) -> Pod | None:
     """The pod of an API object; None if it is none of a job's."""
     metadata, status = raw["metadata"], raw.get("status", {})
-    labels = metadata.get("labels", {})
+    labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
     owner = next((ref["uid"] for ref in metadata.get("ownerReferences", ()) if ref.get("controller")), None)
     role = _ROLES.get(labels.get(ROLE_LABEL))
     index = labels.get(INDEX_LABEL, "0")
@@ -192,7 +196,8 @@ def pod_of(raw: Mapping[str, Any]) -> Pod | None:
         owner=owner,
         role=role,
         index=int(index),
-        replicas=int(metadata.get("annotations", {}).get(REPLICAS_ANNOTATION, 0)),
+        replicas=int(annotations.get(REPLICAS_ANNOTATION, 0)),
+        image=annotations.get(IMAGE_ANNOTATION),
         phase=status.get("phase", "Pending"),
         created=created,
         node=raw.get("spec", {}).get("nodeName"),

@@ -9,7 +9,15 @@ from typing import Any
 from ytrain_operator.manifests.ownership import Manifest, metadata, surroundings_name
 from ytrain_operator.manifests.template import merged
 from ytrain_operator.manifests.volumes import Mount, volumes
-from ytrain_operator.observed import CONTAINER, JOB_LABEL, REPLICAS_ANNOTATION, ROLE_LABEL, Observed, Role
+from ytrain_operator.observed import (
+    CONTAINER,
+    IMAGE_ANNOTATION,
+    JOB_LABEL,
+    REPLICAS_ANNOTATION,
+    ROLE_LABEL,
+    Observed,
+    Role,
+)
 from ytrain_operator.settings import Settings
 
 TOKEN_FOLDER, SCRATCH = "/etc/ytrain/token", "/tmp"  # noqa: S108 - an emptyDir of the pod's own
@@ -34,7 +42,7 @@ def pod(
         container: what is this role's own: args, resources, ports, environment.
         grace_seconds: how long it may take to end after SIGTERM.
     """
-    spec = observed.job.spec
+    spec, image = observed.job.spec, _image(observed, settings)
     mounts = [
         Mount({"name": "tmp", "emptyDir": {}}, SCRATCH),
         Mount(
@@ -45,7 +53,7 @@ def pod(
     base: dict[str, Any] = {
         "metadata": {
             **metadata(observed, name, role, index),
-            "annotations": {REPLICAS_ANNOTATION: str(spec.workers.replicas)},
+            "annotations": {REPLICAS_ANNOTATION: str(spec.workers.replicas), IMAGE_ANNOTATION: image},
         },
         "spec": {
             "restartPolicy": "Never",  # a launcher that failed for good must not start again; the planner decides
@@ -76,7 +84,7 @@ def pod(
             "containers": [
                 {
                     "name": CONTAINER,
-                    "image": spec.image or settings.jobs.image,
+                    "image": image,
                     "imagePullPolicy": settings.jobs.image_pull_policy,
                     "terminationMessagePolicy": "FallbackToLogsOnError",
                     "securityContext": {
@@ -96,6 +104,13 @@ def pod(
     # Names, labels and owner are how this pod is found again; a template adds to them. Nor is it of another kind.
     given["metadata"] = merged(given["metadata"], base["metadata"])
     return {**given, "apiVersion": "v1", "kind": "Pod"}
+
+
+def _image(observed: Observed, settings: Settings) -> str:
+    """The same for all pods that run together, also when the operator's default has changed meanwhile: ranks and
+    launchers of two versions would not understand each other."""
+    running = (pod.image for pod in observed.own if pod.running and pod.image is not None)
+    return observed.job.spec.image or next(running, settings.jobs.image)
 
 
 def _pod_security(settings: Settings) -> dict[str, Any]:

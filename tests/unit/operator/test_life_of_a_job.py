@@ -5,6 +5,8 @@ import json
 import pytest
 from small_cluster import SmallCluster
 
+from ytrain_operator.settings import Settings
+
 pytestmark = pytest.mark.unit
 
 PODS = {"bot-launcher", "bot-worker-0", "bot-worker-1"}
@@ -97,6 +99,27 @@ def test_a_finished_job_never_starts_again() -> None:
     assert not cluster.pods
     assert len(cluster.made) == 3
     assert cluster.phase == "Succeeded"
+
+
+def test_an_upgrade_changes_the_image_of_a_live_job_only_when_it_starts_again_whole() -> None:
+    old, new = ({"jobs": {"image": f"trainer:{version}"}} for version in (1, 2))
+    cluster = SmallCluster(settings=Settings.model_validate(old)).trained()
+    cluster.settings = Settings.model_validate(new)
+
+    def images() -> set[str]:
+        return {pod["spec"]["containers"][0]["image"] for pod in cluster.pods.values()}
+
+    cluster.end_pod("bot-worker-1", 137)
+    cluster.settle()
+    assert len(cluster.pods) == 3
+    assert images() == {"trainer:1"}
+    cluster.start_pods()
+    cluster.end_pod("bot-launcher", 143, message='{"exitCode": 143, "message": "stopped"}')
+    for index in range(2):
+        cluster.end_pod(f"bot-worker-{index}", 143)
+    cluster.settle()
+    assert len(cluster.pods) == 3
+    assert images() == {"trainer:2"}
 
 
 def test_the_last_word_of_a_newer_trainer_is_understood() -> None:

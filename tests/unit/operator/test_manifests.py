@@ -140,7 +140,8 @@ def test_the_jobs_template_is_merged_last_but_cannot_hide_the_pod() -> None:
     pod = children({"workers": {"template": template}})["bot-worker-0"]
     assert pod["metadata"]["labels"]["team"] == "a"
     assert pod["metadata"]["labels"]["ytrain.io/job"] == "bot"
-    assert pod["metadata"]["annotations"] == {"note": "b", "ytrain.io/replicas": "2"}
+    noted = {"note": "b", "ytrain.io/replicas": "2", "ytrain.io/image": "ytrain-trainer:latest"}
+    assert pod["metadata"]["annotations"] == noted
     assert {"key": "gpu", "operator": "Exists"} in pod["spec"]["tolerations"]
     assert len(pod["spec"]["tolerations"]) == 3
     assert [each["name"] for each in pod["spec"]["containers"]] == ["trainer", "sidecar"]
