@@ -22,6 +22,7 @@ REPLICAS_ANNOTATION = "ytrain.io/replicas"
 """`workers.replicas` when the pod was made."""
 IMAGE_ANNOTATION = "ytrain.io/image"
 """The trainer's image when the pod was made, before the job's template was merged."""
+KUEUE_FINALIZER = "kueue.x-k8s.io/managed"
 CONTAINER = "trainer"
 """Name of the container that launchers and workers run in."""
 OF_A_LAUNCHER = (0, 2, 3, 4)
@@ -73,6 +74,9 @@ class Pod:
     address: str | None = None
     ready: bool = False
     deleting: bool = False
+    removed: bool = False
+    """Whether it would be gone but for its finalizers."""
+    finalizers: tuple[str, ...] = ()
     ended: Ended | None = None
     obstacle: Obstacle | None = None
     node_lost: datetime | None = None
@@ -204,6 +208,8 @@ def pod_of(raw: Mapping[str, Any]) -> Pod | None:
         address=status.get("podIP"),
         ready=ready,
         deleting="deletionTimestamp" in metadata,
+        removed="deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds") == 0,
+        finalizers=tuple(metadata.get("finalizers", ())),
         ended=_ended(status, container),
         obstacle=_obstacle(raw, conditions, container),
         node_lost=_node_lost(conditions, ready),

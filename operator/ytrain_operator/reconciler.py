@@ -25,6 +25,7 @@ from ytrain_operator.observed import Observed, observed_job
 from ytrain_operator.planner.decide import decide
 from ytrain_operator.planner.plan import Deletion, Plan
 from ytrain_operator.planner.polling import poll_every
+from ytrain_operator.planner.queued import releases
 from ytrain_operator.settings import Settings
 from ytrain_operator.status.events import events
 from ytrain_operator.status.refusal import named, unknown_spec
@@ -100,6 +101,9 @@ class Reconciler:
             ApiError: the API server does not answer, or has something against it that passes.
         """
         record = self._cache.jobs.get(key)
+        ended = record is None or record.phase in ("Succeeded", "Failed")
+        for release in releases(self._cache.pods(key), ended=ended):
+            await self._api.patch_pod(key.namespace, release.name, release.patch)
         if record is None:
             self._answers.leave(key)
             self._surrounded.pop(key, None)

@@ -199,6 +199,50 @@ def test_an_operator_that_is_killed_after_any_write(in_namespace: InNamespace) -
     in_namespace(test)
 
 
+def test_pods_that_kueue_holds_are_replaced_and_go_with_their_job(in_namespace: InNamespace) -> None:
+    """Its finalizer stays until another pod of the group has another name, which ours never have."""
+
+    async def test(namespace: Namespace) -> None:
+        async def hold() -> set[str]:
+            """As Kueue's webhook does; returns the pods' uids."""
+            pods = await namespace.pods()
+            for name in pods:
+                body = {"metadata": {"finalizers": ["kueue.x-k8s.io/managed"]}}
+                await namespace.core.patch_namespaced_pod(
+                    name, namespace.name, body, _content_type="application/merge-patch+json"
+                )
+            return {pod.metadata.uid for pod in pods.values()}
+
+        async with namespace.operator():
+            await trained(namespace)
+            uids = await hold()
+            await namespace.end_pod("bot-worker-0", 1)
+
+            async def replaced() -> bool:
+                pods = await namespace.pods()
+                return len(pods) == 3 and pods["bot-worker-0"].metadata.uid not in uids
+
+            await until("another worker", replaced)
+            await namespace.all_run()
+            await hold()
+            await namespace.finish(4, "it diverged")
+            await namespace.phase_is("Failed")
+
+            async def marked() -> bool:
+                pods = (await namespace.pods()).values()
+                return all(pod.metadata.annotations.get("kueue.x-k8s.io/retriable-in-group") == "false" for pod in pods)
+
+            await until("Kueue is told that the group is over", marked)
+            await namespace.delete_job()
+
+            async def gone() -> bool:
+                return not await namespace.pods()
+
+            await until("the pods are gone", gone)
+
+    in_namespace(test)
+
+
 def test_two_operators_at_once_do_no_harm(in_namespace: InNamespace) -> None:
     async def test(namespace: Namespace) -> None:
         async with AsyncExitStack() as both:

@@ -5,6 +5,7 @@ import json
 import pytest
 from small_cluster import SmallCluster
 
+from ytrain_operator.planner.queued import releases
 from ytrain_operator.settings import Settings
 
 pytestmark = pytest.mark.unit
@@ -418,6 +419,27 @@ class TestTime:
         cluster.settle()
         assert cluster.job_deleted == (deletes == "job")
         assert bool(cluster.pods) == (deletes == "job"), "those of a deleted job go with it"
+
+
+def test_kueue_lets_go_of_pods_that_nothing_else_keeps() -> None:
+    cluster = SmallCluster({"queue": "gpus"}).trained()
+    for pod in cluster.pods.values():
+        pod["metadata"]["finalizers"] = ["somebody/else", "kueue.x-k8s.io/managed"]
+
+    def told(*, ended: bool) -> dict[str, list[str]]:
+        found = releases(cluster.observed().pods, ended=ended)
+        return {each.name: [f"{step['op']} {step['path']}" for step in each.patch] for each in found}
+
+    assert told(ended=False) == {}
+    cluster.delete_pod("bot-worker-0")
+    cluster.pods["bot-worker-0"]["metadata"]["deletionGracePeriodSeconds"] = 600
+    assert told(ended=False) == {}, "it saves"
+    cluster.pods["bot-worker-0"]["metadata"]["deletionGracePeriodSeconds"] = 0
+    removed = ["test /metadata/uid", "test /metadata/finalizers/1", "remove /metadata/finalizers/1"]
+    assert told(ended=False) == {"bot-worker-0": removed}
+    cluster.end_pod("bot-worker-1", 1)
+    marked = ["test /metadata/uid", "add /metadata/annotations/kueue.x-k8s.io~1retriable-in-group"]
+    assert told(ended=True) == {"bot-worker-0": removed, "bot-worker-1": marked}
 
 
 def test_pods_of_a_former_job_of_this_name_are_waited_for() -> None:
