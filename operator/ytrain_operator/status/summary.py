@@ -151,7 +151,8 @@ def _latest_failure(observed: Observed, failed: Pod | None) -> Failure | None:
     """Of a pod that failed just now, else what the launcher tells, else what was written before."""
     if failed is not None:
         return explain_pod(observed, failed)
-    told = observed.launcher_status.failure if observed.launcher_status else None
+    view = launcher_view(observed)
+    told = view.failure if view else None
     return explain_told(observed, told) if told else observed.status.failure
 
 

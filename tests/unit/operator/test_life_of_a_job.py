@@ -185,6 +185,21 @@ class TestSuspend:
         assert "step 10 was done" in cluster.condition("Ready").message
         assert cluster.condition("Ready").status == "True"
 
+    def test_a_failure_while_it_stops_is_told_and_does_not_end_it(self) -> None:
+        cluster = SmallCluster().trained()
+        cluster.suspend()
+        cluster.settle()
+        cluster.tell("Preempted", step=10, failure={"class": "LostWorker", "message": "worker 1 is gone"})
+        assert cluster.launcher_status is not None
+        status = cluster.launcher_status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for index in range(2):
+            cluster.end_pod(f"bot-worker-{index}", 143)
+        word = {"exitCode": 143, "message": "worker 1 is gone, while it was stopping", "status": status}
+        cluster.end_pod("bot-launcher", 143, message=json.dumps(word))
+        cluster.settle()
+        assert cluster.phase == "Suspended"
+        assert cluster.status["failure"]["class"] == "LostWorker"
+
     def test_resumed_with_another_number_of_workers(self) -> None:
         cluster = SmallCluster().trained()
         cluster.suspend()
