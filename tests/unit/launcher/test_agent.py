@@ -8,7 +8,10 @@ from typing import Any, cast
 
 import pytest
 
+from ytrain.launcher import agent as agent_module
 from ytrain.launcher.agent import Agent, Worker
+from ytrain.launcher.coordinator import Refused
+from ytrain_api.errors import SpecError, TransientError
 from ytrain_api.protocol import Order, RankEnd, RankProgress, Report
 
 pytestmark = pytest.mark.unit
@@ -80,3 +83,25 @@ def test_a_busy_launcher_still_hears_how_ranks_ended() -> None:
     code, (report,) = asyncio.run(test())
     assert code == 143
     assert [end.exit_code for end in report.ends] == [143]
+
+
+class HeldIndex:
+    """A launcher at which another agent holds the index."""
+
+    def __init__(self, *, final: bool) -> None:
+        self._final = final
+
+    async def exchange(self, _: Report) -> Order:
+        raise Refused("index 1 is held by a worker at 10.0.0.2", final=self._final)
+
+
+@pytest.mark.parametrize(("final", "error"), [(False, TransientError), (True, SpecError)])
+def test_a_replacement_of_a_worker_that_lives_on_may_try_again(
+    monkeypatch: pytest.MonkeyPatch, final: bool, error: type[Exception]
+) -> None:
+    """Its code is one that ends no job: the old worker trains on, on a node that lost only its kubelet."""
+    monkeypatch.setattr(agent_module, "REFUSED_SECONDS", 0.0)
+    monkeypatch.setattr(agent_module, "MOST_PAUSE_SECONDS", 0.02)
+    agent = Agent(WORKER, HeldIndex(final=final), heard=lambda *_: None, tell=lambda _: None)
+    with pytest.raises(error, match="is held by"):
+        asyncio.run(agent.run())
