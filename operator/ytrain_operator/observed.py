@@ -22,6 +22,8 @@ REPLICAS_ANNOTATION = "ytrain.io/replicas"
 """`workers.replicas` when the pod was made."""
 IMAGE_ANNOTATION = "ytrain.io/image"
 """The trainer's image when the pod was made, before the job's template was merged."""
+LENGTH_ANNOTATION = "ytrain.io/length"
+"""How long the job was to train when the pod was made."""
 KUEUE_FINALIZER = "kueue.x-k8s.io/managed"
 CONTAINER = "trainer"
 """Name of the container that launchers and workers run in."""
@@ -68,6 +70,8 @@ class Pod:
     """Workers of the job when the pod was made."""
     image: str | None
     """The trainer's when the pod was made; None: an operator made it that did not say."""
+    length: str | None
+    """How long the job was to train when the pod was made; None: an operator made it that did not say."""
     phase: str
     created: datetime
     node: str | None = None
@@ -113,6 +117,12 @@ class Observed:
     @property
     def name(self) -> str:
         return self.job.metadata.name
+
+    @property
+    def length(self) -> str:
+        """How long the job is to train; it can be raised while pods run."""
+        optimization = self.job.spec.optimization
+        return f"epochs={optimization.epochs} maxSteps={optimization.max_steps}"
 
     @property
     def own(self) -> tuple[Pod, ...]:
@@ -202,6 +212,7 @@ def pod_of(raw: Mapping[str, Any]) -> Pod | None:
         index=int(index),
         replicas=int(annotations.get(REPLICAS_ANNOTATION, 0)),
         image=annotations.get(IMAGE_ANNOTATION),
+        length=annotations.get(LENGTH_ANNOTATION),
         phase=status.get("phase", "Pending"),
         created=created,
         node=raw.get("spec", {}).get("nodeName"),

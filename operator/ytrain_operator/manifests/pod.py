@@ -13,6 +13,7 @@ from ytrain_operator.observed import (
     CONTAINER,
     IMAGE_ANNOTATION,
     JOB_LABEL,
+    LENGTH_ANNOTATION,
     REPLICAS_ANNOTATION,
     ROLE_LABEL,
     Observed,
@@ -53,7 +54,11 @@ def pod(
     base: dict[str, Any] = {
         "metadata": {
             **metadata(observed, name, role, index),
-            "annotations": {REPLICAS_ANNOTATION: str(spec.workers.replicas), IMAGE_ANNOTATION: image},
+            "annotations": {
+                REPLICAS_ANNOTATION: str(spec.workers.replicas),
+                LENGTH_ANNOTATION: observed.length,
+                IMAGE_ANNOTATION: image,
+            },
         },
         "spec": {
             "restartPolicy": "Never",  # a launcher that failed for good must not start again; the planner decides

@@ -52,8 +52,12 @@ def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
 
 def _pods(observed: Observed, settings: Settings, key: bytes, not_before: datetime | None) -> Plan:
     """What is to be made and deleted of a job that goes on."""
-    resized = any(pod.replicas != observed.job.spec.workers.replicas for pod in observed.own)
-    if observed.job.spec.suspend or resized:
+    # Ranks learn of another number of workers, and of more epochs or steps, when they start.
+    outdated = any(
+        pod.replicas != observed.job.spec.workers.replicas or pod.length not in (None, observed.length)
+        for pod in observed.own
+    )
+    if observed.job.spec.suspend or outdated:
         return Plan(delete=suspend.deletions(observed))
     around = () if observed.surrounded else surroundings(observed, settings, key)
     delete = restart.deletions(observed)

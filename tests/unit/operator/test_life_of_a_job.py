@@ -123,6 +123,28 @@ def test_an_upgrade_changes_the_image_of_a_live_job_only_when_it_starts_again_wh
     assert images() == {"trainer:2"}
 
 
+def test_more_epochs_reach_ranks_that_run_already() -> None:
+    """They save and start again; otherwise the job would end where it was once meant to, and be Complete."""
+    cluster = SmallCluster().trained()
+    cluster.job["spec"]["optimization"] = {"epochs": 9}
+    cluster.job["metadata"]["generation"] += 1
+    cluster.settle()
+    assert {name for name, pod in cluster.pods.items() if "deletionTimestamp" in pod["metadata"]} == {
+        "bot-worker-0",
+        "bot-worker-1",
+    }
+    for index in range(2):
+        cluster.end_pod(f"bot-worker-{index}", 143)
+    cluster.end_pod("bot-launcher", 143, message='{"exitCode": 143, "message": "stopped"}')
+    cluster.settle()
+    assert len(cluster.pods) == 3
+    assert "epochs: 9" in cluster.others["ConfigMap", "bot-ytrain"]["data"]["job.yaml"]
+    made = len(cluster.made)
+    cluster.start_pods()
+    cluster.settle()
+    assert len(cluster.made) == made, "once"
+
+
 def test_the_last_word_of_a_newer_trainer_is_understood() -> None:
     cluster = SmallCluster().trained()
     cluster.end_pod("bot-launcher", 143, message='{"exitCode": 143, "message": "stopped", "novelty": 1}')

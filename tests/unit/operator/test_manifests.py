@@ -141,6 +141,7 @@ def test_the_jobs_template_is_merged_last_but_cannot_hide_the_pod() -> None:
     assert pod["metadata"]["labels"]["team"] == "a"
     assert pod["metadata"]["labels"]["ytrain.io/job"] == "bot"
     noted = {"note": "b", "ytrain.io/replicas": "2", "ytrain.io/image": "ytrain-trainer:latest"}
+    noted["ytrain.io/length"] = "epochs=3 maxSteps=None"
     assert pod["metadata"]["annotations"] == noted
     assert {"key": "gpu", "operator": "Exists"} in pod["spec"]["tolerations"]
     assert len(pod["spec"]["tolerations"]) == 3
