@@ -12,6 +12,7 @@ import yaml
 from cable import Cable, plugged
 from live import PATIENCE, InNamespace, Namespace, connect, until
 
+from ytrain_api.errors import SpecError
 from ytrain_operator.kube import CALLS, Api, ApiError
 from ytrain_operator.settings import Settings
 
@@ -116,6 +117,23 @@ def test_a_list_that_is_refused_does_not_end_the_operator(in_namespace: InNamesp
             api.busy = False
             assert not operator.done()
             await namespace.all_looked_at()
+
+    in_namespace(test)
+
+
+class WithoutCrd(Api):
+    """An API server that was never told of YTrainJobs, in its own words."""
+
+    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
+        return await super()._request(verb, kind, path.replace("ytrain.io", "elsewhere.ytrain.io"), **params)
+
+
+def test_a_cluster_without_the_crd_is_told(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator(WithoutCrd(namespace.connection)) as operator:
+            await asyncio.wait([operator], timeout=PATIENCE)
+            with pytest.raises(SpecError, match=r"crds\.install"):
+                operator.result()
 
     in_namespace(test)
 
