@@ -83,6 +83,8 @@ class Pod:
     finalizers: tuple[str, ...] = ()
     ended: Ended | None = None
     obstacle: Obstacle | None = None
+    placed: datetime | None = None
+    """When it was given a node."""
     node_lost: datetime | None = None
     """Since when it is evicted from a node that is silent."""
 
@@ -222,7 +224,8 @@ def pod_of(raw: Mapping[str, Any]) -> Pod | None:
         removed="deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds") == 0,
         finalizers=tuple(metadata.get("finalizers", ())),
         ended=_ended(status, container),
-        obstacle=_obstacle(raw, conditions, container),
+        obstacle=_obstacle(status, conditions),
+        placed=_placed(conditions),
         node_lost=_node_lost(conditions, ready),
     )
 
@@ -237,20 +240,32 @@ def _ended(status: Mapping[str, Any], container: Mapping[str, Any]) -> Ended | N
             at=from_text(state.get("finishedAt")),
         )
     if status.get("phase") == "Failed":  # evicted or rejected by a kubelet: no container has a word on it
+        for init in status.get("initContainerStatuses", ()):
+            done = init.get("state", {}).get("terminated", {})
+            if done.get("exitCode"):
+                how = f"init container {init['name']} ended with exit code {done['exitCode']}"
+                said = "\n".join(filter(None, (done.get("message"), how)))
+                return Ended(exit_code=128, reason=done.get("reason", ""), message=said)
         return Ended(exit_code=128, reason=status.get("reason", "Failed"), message=status.get("message", ""))
     return None
 
 
-def _obstacle(raw: Mapping[str, Any], conditions: Mapping[str, Any], container: Mapping[str, Any]) -> Obstacle | None:
-    if raw.get("status", {}).get("phase", "Pending") != "Pending":
+def _obstacle(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> Obstacle | None:
+    if status.get("phase", "Pending") != "Pending":
         return None
-    waiting = container.get("state", {}).get("waiting", {})
-    if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-        return Obstacle(waiting["reason"], waiting.get("message", ""))
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waiting = container.get("state", {}).get("waiting", {})
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return Obstacle(waiting["reason"], waiting.get("message", ""))
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         return Obstacle(scheduled.get("reason", "Unschedulable"), scheduled.get("message", ""))
     return None
+
+
+def _placed(conditions: Mapping[str, Any]) -> datetime | None:
+    scheduled = conditions.get("PodScheduled", {})
+    return from_text(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None
 
 
 def _node_lost(conditions: Mapping[str, Any], ready: bool) -> datetime | None:

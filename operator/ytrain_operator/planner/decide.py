@@ -13,6 +13,7 @@ from ytrain_operator.planner.verdict import verdict
 from ytrain_operator.settings import Settings
 from ytrain_operator.status.events import events
 from ytrain_operator.status.summary import acknowledged, ended_status, status
+from ytrain_operator.status.waiting import next_slow_start
 
 
 def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
@@ -40,7 +41,7 @@ def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
     pods = _pods(observed, settings, key, restart.not_before(failures, settings))
     lost, lost_wait = lost_node.deletions(observed, settings)
     written = status(observed, failures, restart.first_failed(observed, failures))
-    waits = [pods.again_after, lost_wait, observed.last_word_wait, next_deadline(observed)]
+    waits = [pods.again_after, lost_wait, observed.last_word_wait, next_deadline(observed), next_slow_start(observed)]
     return replace(
         pods,
         events=events(observed, written),
