@@ -142,6 +142,8 @@ def _ready(observed: Observed, is_now: str) -> tuple[bool, str, str]:
 
 
 def _restorable(observed: Observed) -> str:
+    if observed.step and observed.job.spec.storage is None:
+        return "the job has no storage, so its checkpoints went with its pod, and it will begin with the base model"
     if observed.step:
         return f"set it to false to go on from the checkpoint (step {observed.step} was done)"
     return "no step is done yet, so it will begin with the base model"

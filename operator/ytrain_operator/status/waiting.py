@@ -11,8 +11,8 @@ _CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerEr
 SLOW_SECONDS = 120.0
 """From a pod's placement to the suspicion that more than its image keeps it: only its events say so."""
 _SLOW = (
-    "`kubectl -n {namespace} describe pod {pod}` says why: a ConfigMap, Secret or volume that the job names is missing, "
-    "or the image is large"
+    "`kubectl -n {namespace} describe pod {pod}` says why: a ConfigMap, Secret or volume that the job names is "
+    "missing, or the image is large"
 )
 
 

@@ -207,6 +207,18 @@ class TestSuspend:
         assert "step 10 was done" in cluster.condition("Ready").message
         assert cluster.condition("Ready").status == "True"
 
+    def test_without_storage_nothing_is_left_to_go_on_from(self) -> None:
+        cluster = SmallCluster({"workers": {"replicas": 1}})
+        del cluster.job["spec"]["storage"]
+        cluster.trained().suspend()
+        cluster.settle()
+        for name in ("bot-worker-0", "bot-launcher"):
+            cluster.end_pod(name, 143)
+            cluster.settle()
+        assert cluster.phase == "Suspended"
+        assert "no storage" in cluster.condition("Suspended").message
+        assert "checkpoint (step" not in cluster.condition("Suspended").message
+
     def test_a_failure_while_it_stops_is_told_and_does_not_end_it(self) -> None:
         cluster = SmallCluster().trained()
         cluster.suspend()
