@@ -28,7 +28,7 @@ from ytrain_operator.planner.polling import poll_every
 from ytrain_operator.planner.queued import releases
 from ytrain_operator.settings import Settings
 from ytrain_operator.status.events import events
-from ytrain_operator.status.refusal import named, unknown_spec
+from ytrain_operator.status.refusal import lasting, named, unknown_spec
 from ytrain_operator.status.summary import Problem, with_problem
 from ytrain_operator.work_queue import WorkQueue
 
@@ -39,6 +39,9 @@ AT_ONCE = 16
 
 SOON_SECONDS = 0.1
 """Until a job is looked at again of which something was changed: more may follow from it, or a deadline have begun."""
+
+PATIENT = 4
+"""Tries in a row after which it is told what the API server has against a child, though it may pass: about 8 s."""
 
 REFUSED_SECONDS = 30.0
 """Until something that the API server refused is tried again."""
@@ -165,9 +168,11 @@ class Reconciler:
                         raise answer
                     self._cache.put_pod(answer)
         except ApiError as error:
-            if error.passing:
+            if not error.passing:
+                return named(error.status, str(error))
+            if error.status is None or self._queue.failures(Key(observed.namespace, observed.name)) < PATIENT:
                 raise
-            return named(error.status, str(error))
+            return lasting(error.status, str(error))
         return None
 
     async def _write(self, raw: dict[str, Any], status: dict[str, Any], before: dict[str, Any]) -> bool:

@@ -60,6 +60,10 @@ class WorkQueue(Generic[K]):
         self._taken_at = asyncio.get_running_loop().time()
         return key, self._taken_at - since
 
+    def failures(self, key: K) -> int:
+        """How often in a row it could not be worked on."""
+        return self._failures.get(key, 0)
+
     def done(self, key: K, again_after: float | None = None) -> None:
         """A key was worked on; it comes again after some seconds, or when it is added."""
         self._failures.pop(key, None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from cable import Cable, plugged
-from live import PATIENCE, InNamespace, Namespace, connect, until
+from live import PATIENCE, InNamespace, Namespace, condition, connect, until
 
 from ytrain_api.errors import SpecError
 from ytrain_operator.kube import CALLS, Api, ApiError
@@ -117,6 +117,35 @@ def test_a_list_that_is_refused_does_not_end_the_operator(in_namespace: InNamesp
             api.busy = False
             assert not operator.done()
             await namespace.all_looked_at()
+
+    in_namespace(test)
+
+
+class WithoutWebhook(Api):
+    """An API server one of whose admission webhooks is away."""
+
+    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
+        if (verb, kind) == ("patch", "Pod"):
+            raise ApiError(500, 'failed calling webhook "mpod.kueue.x-k8s.io": connection refused')
+        return await super()._request(verb, kind, path, **params)
+
+
+def test_a_child_that_cannot_be_made_for_long_shows_in_the_job(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator(WithoutWebhook(namespace.connection)):
+            await namespace.create_job()
+
+            async def told() -> bool:
+                ready = condition((await namespace.job()).get("status", {}), "Ready")
+                return ready.get("reason") == "ApiServer" and "mpod.kueue.x-k8s.io" in ready["message"]
+
+            await until("the job says what is in the way", told)
+            status = (await namespace.job())["status"]
+            assert condition(status, "Stalled")["status"] == "False"
+        async with namespace.operator():
+            await namespace.all_run()
+            namespace.tell(step=10)
+            await namespace.phase_is("Running")
 
     in_namespace(test)
 

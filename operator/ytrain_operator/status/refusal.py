@@ -28,6 +28,11 @@ def named(status: int | None, message: str) -> Problem:
     return Problem("Refused", f"the API server refuses ({status}): {message}", stalled=True)
 
 
+def lasting(status: int, message: str) -> Problem:
+    """What should have passed by now, such as an admission webhook that is away; it is tried on."""
+    return Problem("ApiServer", f"the API server cannot do it ({status}), it is tried again: {message}", stalled=False)
+
+
 def unknown_spec(raw: Mapping[str, Any], error: ValidationError, now: datetime) -> dict[str, Any]:
     """The status of a job that the API server took and this operator cannot read: their versions differ.
 
