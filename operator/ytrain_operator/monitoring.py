@@ -48,7 +48,7 @@ class JobMetrics(Collector):
                 for kind, seconds in zip(DeviceSeconds.model_fields, record.device_seconds, strict=False):
                     spent.add_metric([*key, kind], seconds)
                 for gauge, value in zip((step, loss, speed), record.figures, strict=True):
-                    if value is not None:
+                    if value is not None and record.phase != "Pending":  # one that waits has no speed, nor stands still
                         gauge.add_metric(list(key), value)
         yield from (step, loss, speed, spent)
 
