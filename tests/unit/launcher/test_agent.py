@@ -11,6 +11,8 @@ import pytest
 from ytrain.launcher import agent as agent_module
 from ytrain.launcher.agent import Agent, Worker
 from ytrain.launcher.coordinator import Refused
+from ytrain.launcher.ranks import LAST_LINES, LONGEST_LINE
+from ytrain.launcher.server import MOST_BYTES
 from ytrain_api.errors import SpecError, TransientError
 from ytrain_api.protocol import Order, RankEnd, RankProgress, Report
 
@@ -105,3 +107,13 @@ def test_a_replacement_of_a_worker_that_lives_on_may_try_again(
     agent = Agent(WORKER, HeldIndex(final=final), heard=lambda *_: None, tell=lambda _: None)
     with pytest.raises(error, match="is held by"):
         asyncio.run(agent.run())
+
+
+def test_the_ends_of_all_ranks_fit_into_a_report() -> None:
+    """Were it refused for its size, the agent would end, and nobody learn why its ranks did."""
+    lines = ["\u8bad" * LONGEST_LINE] * LAST_LINES
+    ends = [RankEnd(rank=rank, exit_code=1, message="\u8bad" * 300, last_lines=lines) for rank in range(64)]
+    report = Report(
+        job="j", index=0, incarnation="a", address="10.0.0.1", port=1, slots=64, state="ended", generation=1, ends=ends
+    )
+    assert len(report.model_dump_json(by_alias=True).encode()) < MOST_BYTES
