@@ -5,7 +5,7 @@ for every API group of the cluster at every start.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -111,6 +111,20 @@ class Api:
             content_type="application/json-patch+json",
             field_manager=FIELD_MANAGER,
         )
+
+    async def patch_pod(self, namespace: str, name: str, patch: Sequence[Mapping[str, Any]]) -> None:
+        """Change a pod that still is as the patch's tests say."""
+        content = "application/json-patch+json"
+        try:
+            await self._request(
+                *("patch", "Pod", _path("Pod", namespace, name)),
+                body=list(patch),
+                content_type=content,
+                field_manager=FIELD_MANAGER,
+            )
+        except ApiError as error:
+            if error.status not in (404, 422):  # gone, or another one
+                raise
 
     async def delete(
         self, kind: str, namespace: str, name: str, uid: str, *, at_once: bool = False

@@ -46,11 +46,12 @@ class Operator:
 
         Raises:
             ApiError: the API server does not answer at the start, or does not allow what is needed.
+            SpecError: it does not know YTrainJobs.
         """
         api, settings, cache, queue = self._api, self._settings, self.cache, self.queue
         key = await operator_key(api, settings.namespace)
         # Before anything is decided: a job whose pods are not known yet would seem to have none.
-        for job in await refresh(api, cache, settings.namespaces):
+        for job in await self._listed():
             queue.add(job)
         while not await api.discovered(
             "YTrainJob"
@@ -83,6 +84,17 @@ class Operator:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listed(self) -> set[Key]:
+        try:
+            return await refresh(self._api, self.cache, self._settings.namespaces)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            raise SpecError(
+                "this cluster does not know YTrainJobs; install their CRD, with crds.install of the chart or "
+                "`kubectl apply --server-side -f crds/ytrainjobs.ytrain.io.yaml`"
+            ) from error
 
 
 async def run(settings: Settings) -> bool:

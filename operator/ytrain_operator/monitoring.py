@@ -14,7 +14,10 @@ from ytrain_operator.cache import Cache, Key
 from ytrain_operator.work_queue import WorkQueue
 
 STUCK_SECONDS = 120.0
-"""A job that waits this long in the queue: whatever works on it does so no more."""
+"""Jobs wait and none is taken from the queue for so long: whatever works on them does so no more.
+
+How long each one waits is no sign of that: after a start there may be thousands.
+"""
 
 _LIVE = ("Pending", "Starting", "Running", "Saving")
 
@@ -45,7 +48,7 @@ class JobMetrics(Collector):
                 for kind, seconds in zip(DeviceSeconds.model_fields, record.device_seconds, strict=False):
                     spent.add_metric([*key, kind], seconds)
                 for gauge, value in zip((step, loss, speed), record.figures, strict=True):
-                    if value is not None:
+                    if value is not None and record.phase != "Pending":  # one that waits has no speed, nor stands still
                         gauge.add_metric(list(key), value)
         yield from (step, loss, speed, spent)
 
@@ -56,9 +59,9 @@ async def serve(port: int, cache: Cache, queue: WorkQueue[Key]) -> tuple[web.App
     REGISTRY.register(metrics)
 
     async def health(_: web.Request) -> web.Response:
-        oldest = queue.oldest()
-        if oldest > STUCK_SECONDS:
-            return web.Response(status=500, text=f"a job has been waiting in the queue for {oldest:.0f} s\n")
+        stands = queue.stands()
+        if stands > STUCK_SECONDS:
+            return web.Response(status=500, text=f"jobs wait, and none was looked at for {stands:.0f} s\n")
         return web.Response(text="ok\n")
 
     async def prometheus(_: web.Request) -> web.Response:

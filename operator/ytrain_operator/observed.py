@@ -20,6 +20,11 @@ Role = Literal["launcher", "worker"]
 JOB_LABEL, ROLE_LABEL, INDEX_LABEL = "ytrain.io/job", "ytrain.io/role", "ytrain.io/index"
 REPLICAS_ANNOTATION = "ytrain.io/replicas"
 """`workers.replicas` when the pod was made."""
+IMAGE_ANNOTATION = "ytrain.io/image"
+"""The trainer's image when the pod was made, before the job's template was merged."""
+LENGTH_ANNOTATION = "ytrain.io/length"
+"""How long the job was to train when the pod was made."""
+KUEUE_FINALIZER = "kueue.x-k8s.io/managed"
 CONTAINER = "trainer"
 """Name of the container that launchers and workers run in."""
 OF_A_LAUNCHER = (0, 2, 3, 4)
@@ -63,14 +68,23 @@ class Pod:
     """Of a worker; 0 for the launcher."""
     replicas: int
     """Workers of the job when the pod was made."""
+    image: str | None
+    """The trainer's when the pod was made; None: an operator made it that did not say."""
+    length: str | None
+    """How long the job was to train when the pod was made; None: an operator made it that did not say."""
     phase: str
     created: datetime
     node: str | None = None
     address: str | None = None
     ready: bool = False
     deleting: bool = False
+    removed: bool = False
+    """Whether it would be gone but for its finalizers."""
+    finalizers: tuple[str, ...] = ()
     ended: Ended | None = None
     obstacle: Obstacle | None = None
+    placed: datetime | None = None
+    """When it was given a node."""
     node_lost: datetime | None = None
     """Since when it is evicted from a node that is silent."""
 
@@ -105,6 +119,12 @@ class Observed:
     @property
     def name(self) -> str:
         return self.job.metadata.name
+
+    @property
+    def length(self) -> str:
+        """How long the job is to train; it can be raised while pods run."""
+        optimization = self.job.spec.optimization
+        return f"epochs={optimization.epochs} maxSteps={optimization.max_steps}"
 
     @property
     def own(self) -> tuple[Pod, ...]:
@@ -158,7 +178,7 @@ class Observed:
         if ended is None:
             return None
         try:
-            return LastWord.model_validate_json(ended.message)
+            return LastWord.model_validate_json(ended.message, extra="ignore")  # of a newer trainer, perhaps
         except ValidationError:
             # A launcher without work (its run folder says done) and one with a wrong command line leave no last word.
             return LastWord(exit_code=0, message="done") if ended.exit_code == 0 else None
@@ -174,7 +194,7 @@ class Observed:
 def pod_of(raw: Mapping[str, Any]) -> Pod | None:
     """The pod of an API object; None if it is none of a job's."""
     metadata, status = raw["metadata"], raw.get("status", {})
-    labels = metadata.get("labels", {})
+    labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
     owner = next((ref["uid"] for ref in metadata.get("ownerReferences", ()) if ref.get("controller")), None)
     role = _ROLES.get(labels.get(ROLE_LABEL))
     index = labels.get(INDEX_LABEL, "0")
@@ -192,15 +212,20 @@ def pod_of(raw: Mapping[str, Any]) -> Pod | None:
         owner=owner,
         role=role,
         index=int(index),
-        replicas=int(metadata.get("annotations", {}).get(REPLICAS_ANNOTATION, 0)),
+        replicas=int(annotations.get(REPLICAS_ANNOTATION, 0)),
+        image=annotations.get(IMAGE_ANNOTATION),
+        length=annotations.get(LENGTH_ANNOTATION),
         phase=status.get("phase", "Pending"),
         created=created,
         node=raw.get("spec", {}).get("nodeName"),
         address=status.get("podIP"),
         ready=ready,
         deleting="deletionTimestamp" in metadata,
+        removed="deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds") == 0,
+        finalizers=tuple(metadata.get("finalizers", ())),
         ended=_ended(status, container),
-        obstacle=_obstacle(raw, conditions, container),
+        obstacle=_obstacle(status, conditions),
+        placed=_placed(conditions),
         node_lost=_node_lost(conditions, ready),
     )
 
@@ -215,20 +240,32 @@ def _ended(status: Mapping[str, Any], container: Mapping[str, Any]) -> Ended | N
             at=from_text(state.get("finishedAt")),
         )
     if status.get("phase") == "Failed":  # evicted or rejected by a kubelet: no container has a word on it
+        for init in status.get("initContainerStatuses", ()):
+            done = init.get("state", {}).get("terminated", {})
+            if done.get("exitCode"):
+                how = f"init container {init['name']} ended with exit code {done['exitCode']}"
+                said = "\n".join(filter(None, (done.get("message"), how)))
+                return Ended(exit_code=128, reason=done.get("reason", ""), message=said)
         return Ended(exit_code=128, reason=status.get("reason", "Failed"), message=status.get("message", ""))
     return None
 
 
-def _obstacle(raw: Mapping[str, Any], conditions: Mapping[str, Any], container: Mapping[str, Any]) -> Obstacle | None:
-    if raw.get("status", {}).get("phase", "Pending") != "Pending":
+def _obstacle(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> Obstacle | None:
+    if status.get("phase", "Pending") != "Pending":
         return None
-    waiting = container.get("state", {}).get("waiting", {})
-    if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-        return Obstacle(waiting["reason"], waiting.get("message", ""))
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waiting = container.get("state", {}).get("waiting", {})
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return Obstacle(waiting["reason"], waiting.get("message", ""))
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         return Obstacle(scheduled.get("reason", "Unschedulable"), scheduled.get("message", ""))
     return None
+
+
+def _placed(conditions: Mapping[str, Any]) -> datetime | None:
+    scheduled = conditions.get("PodScheduled", {})
+    return from_text(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None
 
 
 def _node_lost(conditions: Mapping[str, Any], ready: bool) -> datetime | None:

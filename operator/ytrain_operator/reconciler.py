@@ -25,8 +25,10 @@ from ytrain_operator.observed import Observed, observed_job
 from ytrain_operator.planner.decide import decide
 from ytrain_operator.planner.plan import Deletion, Plan
 from ytrain_operator.planner.polling import poll_every
+from ytrain_operator.planner.queued import releases
 from ytrain_operator.settings import Settings
-from ytrain_operator.status.refusal import named, unknown_spec
+from ytrain_operator.status.events import events
+from ytrain_operator.status.refusal import lasting, named, unknown_spec
 from ytrain_operator.status.summary import Problem, with_problem
 from ytrain_operator.work_queue import WorkQueue
 
@@ -37,6 +39,9 @@ AT_ONCE = 16
 
 SOON_SECONDS = 0.1
 """Until a job is looked at again of which something was changed: more may follow from it, or a deadline have begun."""
+
+PATIENT = 4
+"""Tries in a row after which it is told what the API server has against a child, though it may pass: about 8 s."""
 
 REFUSED_SECONDS = 30.0
 """Until something that the API server refused is tried again."""
@@ -99,6 +104,9 @@ class Reconciler:
             ApiError: the API server does not answer, or has something against it that passes.
         """
         record = self._cache.jobs.get(key)
+        ended = record is None or record.phase in ("Succeeded", "Failed")
+        for release in releases(self._cache.pods(key), ended=ended):
+            await self._api.patch_pod(key.namespace, release.name, release.patch)
         if record is None:
             self._answers.leave(key)
             self._surrounded.pop(key, None)
@@ -136,7 +144,8 @@ class Reconciler:
             status = with_problem(plan.status, observed, problem) if problem else plan.status
             if status != observed.status:
                 changed |= await self._write(raw, _dumped(status), raw.get("status", {}))
-            for event in plan.events:  # after the status that they follow from: they are told once, or not at all
+            told = events(observed, status) if problem else plan.events
+            for event in told:  # after the status that they follow from: they are told once, or not at all
                 await self._tell(observed, event_manifest(observed, event))
         for deletion in plan.delete:
             await self._delete(observed, deletion)
@@ -159,9 +168,11 @@ class Reconciler:
                         raise answer
                     self._cache.put_pod(answer)
         except ApiError as error:
-            if error.passing:
+            if not error.passing:
+                return named(error.status, str(error))
+            if error.status is None or self._queue.failures(Key(observed.namespace, observed.name)) < PATIENT:
                 raise
-            return named(error.status, str(error))
+            return lasting(error.status, str(error))
         return None
 
     async def _write(self, raw: dict[str, Any], status: dict[str, Any], before: dict[str, Any]) -> bool:

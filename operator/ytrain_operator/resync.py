@@ -1,15 +1,18 @@
 """Lists everything at the start and from time to time, in case that a watch missed something while it was away."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import Counter
 
 from ytrain_operator.cache import Cache, Key
-from ytrain_operator.kube import Api
+from ytrain_operator.kube import Api, ApiError
 from ytrain_operator.watch import OUR_PODS
 from ytrain_operator.work_queue import WorkQueue
+
+log = logging.getLogger("ytrain.operator")
 
 ENDED = ("Succeeded", "Failed")
 
@@ -33,6 +36,20 @@ async def refresh(api: Api, cache: Cache, namespaces: list[str]) -> set[Key]:
         news |= changed | gone
         MISSED.inc(len(gone))
     return news
+
+
+async def _look(api: Api, cache: Cache, queue: WorkQueue[Key], namespaces: list[str]) -> None:
+    """Refresh the cache and wake the jobs about which there are news, unless the API server has something against it.
+
+    Then the watches go on, and the next time comes: a list that expired half-way must not end the operator.
+    """
+    try:
+        news = await refresh(api, cache, namespaces)
+    except ApiError as error:
+        log.warning("not everything could be listed: %s; the watches go on", error)
+        return
+    for key in news:
+        queue.add(key)
 
 
 async def _listed(
@@ -61,11 +78,10 @@ async def resync(
         before: called each time before every job is looked at.
     """
     await asyncio.sleep(min(FIRST_SECONDS, every))
-    for key in await refresh(api, cache, namespaces):
-        queue.add(key)
+    await _look(api, cache, queue, namespaces)
     while True:
         await asyncio.sleep(every)
-        await refresh(api, cache, namespaces)
+        await _look(api, cache, queue, namespaces)
         before()
         for key, job in list(cache.jobs.items()):
             if job.phase not in ENDED or cache.pods(key):  # nothing of the others can have been missed

@@ -28,15 +28,16 @@ class WorkQueue(Generic[K]):
         """Added while they are worked on, or rest."""
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
+        self._taken_at = 0.0
         self._news = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._first) + len(self._ready)
 
-    def oldest(self) -> float:
-        """Seconds that the key that waits longest has been waiting."""
+    def stands(self) -> float:
+        """Seconds for which keys have been waiting and none was taken."""
         since = [waiting[0][1] for waiting in (self._first, self._ready) if waiting]
-        return asyncio.get_running_loop().time() - min(since) if since else 0.0
+        return asyncio.get_running_loop().time() - max(min(since), self._taken_at) if since else 0.0
 
     def add(self, key: K, *, first: bool = False) -> None:
         """Work on a key as soon as possible; before all others if it is to be the first."""
@@ -56,7 +57,12 @@ class WorkQueue(Generic[K]):
         key, since = (self._first or self._ready).popleft()
         self._waiting.discard(key)
         self._working.add(key)
-        return key, asyncio.get_running_loop().time() - since
+        self._taken_at = asyncio.get_running_loop().time()
+        return key, self._taken_at - since
+
+    def failures(self, key: K) -> int:
+        """How often in a row it could not be worked on."""
+        return self._failures.get(key, 0)
 
     def done(self, key: K, again_after: float | None = None) -> None:
         """A key was worked on; it comes again after some seconds, or when it is added."""

@@ -96,6 +96,29 @@ def test_the_operator_understands_its_settings(helm: Helm) -> None:
     assert settings_in(rendered(helm, *ALL)).namespaces == ["a", "b"]
 
 
+def test_who_may_edit_a_namespace_may_make_jobs(helm: Helm) -> None:
+    roles = {role["metadata"]["name"]: role for role in of_kind(rendered(helm), "ClusterRole")}
+    aggregate = "rbac.authorization.k8s.io/aggregate-to-"
+    edit, view = roles["ytrain-jobs-edit"], roles["ytrain-jobs-view"]
+    assert {edit["metadata"]["labels"].get(aggregate + name) for name in ("edit", "admin")} == {"true"}
+    assert view["metadata"]["labels"][aggregate + "view"] == "true"
+    assert {rule["resources"][0] for role in (edit, view) for rule in role["rules"]} == {"ytrainjobs"}
+    assert "ytrain-jobs-edit" not in str(rendered(helm, "userRoles=false"))
+
+
+def test_null_leaves_user_and_group_to_the_cluster(helm: Helm) -> None:
+    jobs = settings_in(rendered(helm, "jobs.runAsUser=null", "jobs.fsGroup=null")).jobs
+    assert (jobs.run_as_user, jobs.fs_group) == (None, None)
+    jobs = settings_in(rendered(helm, "jobs.runAsUser=1000650000")).jobs
+    assert (jobs.run_as_user, jobs.fs_group) == (1000650000, 1000)
+
+
+def test_prometheus_keeps_the_labels_of_jobs(helm: Helm) -> None:
+    """Ours are named namespace and job, like its own of what it scrapes; alert and dashboard name jobs by them."""
+    (monitor,) = of_kind(rendered(helm, *ALL), "ServiceMonitor")
+    assert all(endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"])
+
+
 def test_the_networks_of_jobs_admit_the_operators_pods(helm: Helm) -> None:
     documents = rendered(helm)
     (deployment,) = of_kind(documents, "Deployment")

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from kubernetes.aio import client
 from live import PATIENCE, DeletingApi, InNamespace, MortalApi, Namespace, condition, until
 
 from ytrain_operator.operator_key import operator_key
@@ -49,6 +50,47 @@ def test_deleting_the_job_deletes_everything_else(in_namespace: InNamespace) -> 
             await trained(namespace)
             await namespace.delete_job()
             await namespace.becomes_empty()
+
+    in_namespace(test)
+
+
+def test_nothing_of_the_users_is_taken_over(in_namespace: InNamespace) -> None:
+    """Such as the Secret `hf-token`, by a job `hf`: it would get the job's token, and go with the job."""
+
+    async def test(namespace: Namespace) -> None:
+        of_a_user = {"labels": {"of": "a-user"}}
+        secret = {"metadata": {"name": "bot-token", **of_a_user}, "stringData": {"HF_TOKEN": "x"}}
+        await namespace.core.create_namespaced_secret(namespace.name, secret)
+        await namespace.core.create_namespaced_config_map(
+            namespace.name, {"metadata": {"name": "bot-job", **of_a_user}, "data": {"a": "b"}}
+        )
+        await namespace.core.create_namespaced_service(
+            namespace.name, {"metadata": {"name": "bot-launcher", **of_a_user}, "spec": {"ports": [{"port": 80}]}}
+        )
+        networks = client.NetworkingV1Api(namespace.connection)
+        await networks.create_namespaced_network_policy(
+            namespace.name, {"metadata": {"name": "bot", **of_a_user}, "spec": {"podSelector": {}}}
+        )
+
+        async def versions() -> list[str]:
+            lists = [
+                namespace.core.list_namespaced_secret, namespace.core.list_namespaced_config_map,
+                namespace.core.list_namespaced_service, networks.list_namespaced_network_policy,
+            ]  # fmt: skip
+            found = [await each(namespace.name, label_selector="of=a-user") for each in lists]
+            return [item.metadata.resource_version for each in found for item in each.items]
+
+        before = await versions()
+        async with namespace.operator():
+            await trained(namespace)
+            await namespace.delete_job()
+
+            async def gone() -> bool:
+                return not await namespace.pods()
+
+            await until("the job's pods are gone", gone)
+        assert len(before) == 4
+        assert await versions() == before
 
     in_namespace(test)
 
@@ -157,6 +199,50 @@ def test_an_operator_that_is_killed_after_any_write(in_namespace: InNamespace) -
     in_namespace(test)
 
 
+def test_pods_that_kueue_holds_are_replaced_and_go_with_their_job(in_namespace: InNamespace) -> None:
+    """Its finalizer stays until another pod of the group has another name, which ours never have."""
+
+    async def test(namespace: Namespace) -> None:
+        async def hold() -> set[str]:
+            """As Kueue's webhook does; returns the pods' uids."""
+            pods = await namespace.pods()
+            for name in pods:
+                body = {"metadata": {"finalizers": ["kueue.x-k8s.io/managed"]}}
+                await namespace.core.patch_namespaced_pod(
+                    name, namespace.name, body, _content_type="application/merge-patch+json"
+                )
+            return {pod.metadata.uid for pod in pods.values()}
+
+        async with namespace.operator():
+            await trained(namespace)
+            uids = await hold()
+            await namespace.end_pod("bot-worker-0", 1)
+
+            async def replaced() -> bool:
+                pods = await namespace.pods()
+                return len(pods) == 3 and pods["bot-worker-0"].metadata.uid not in uids
+
+            await until("another worker", replaced)
+            await namespace.all_run()
+            await hold()
+            await namespace.finish(4, "it diverged")
+            await namespace.phase_is("Failed")
+
+            async def marked() -> bool:
+                pods = (await namespace.pods()).values()
+                return all(pod.metadata.annotations.get("kueue.x-k8s.io/retriable-in-group") == "false" for pod in pods)
+
+            await until("Kueue is told that the group is over", marked)
+            await namespace.delete_job()
+
+            async def gone() -> bool:
+                return not await namespace.pods()
+
+            await until("the pods are gone", gone)
+
+    in_namespace(test)
+
+
 def test_two_operators_at_once_do_no_harm(in_namespace: InNamespace) -> None:
     async def test(namespace: Namespace) -> None:
         async with AsyncExitStack() as both:
@@ -219,6 +305,12 @@ def test_pod_security_refuses_a_template_and_the_job_says_so(in_namespace: InNam
             stalled = await until("the refusal is told", told)
             assert stalled["reason"] == "PodSecurity"
             assert "host namespaces" in stalled["message"]
+
+            async def warned() -> bool:
+                events = (await namespace.core.list_namespaced_event(namespace.name)).items
+                return any((event.type, event.reason) == ("Warning", "PodSecurity") for event in events)
+
+            await until("an event warns of it", warned)
 
     in_namespace(test)
 

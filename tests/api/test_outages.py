@@ -5,13 +5,15 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from cable import Cable, plugged
-from live import PATIENCE, InNamespace, Namespace, connect, until
+from live import PATIENCE, InNamespace, Namespace, condition, connect, until
 
-from ytrain_operator.kube import CALLS, Api
+from ytrain_api.errors import SpecError
+from ytrain_operator.kube import CALLS, Api, ApiError
 from ytrain_operator.settings import Settings
 
 pytestmark = pytest.mark.api
@@ -81,6 +83,86 @@ def test_an_operator_that_reaches_no_api_server(
                 assert status["progress"]["step"] == 11
                 assert status["podFailures"]["count"] == 1
                 assert not operator.done()
+
+    in_namespace(test)
+
+
+class BusyApi(Api):
+    """An API server that is too busy to list pods, while it is told to be."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        super().__init__(namespace.connection)
+        self.busy = False
+        self.refused = 0
+
+    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
+        if self.busy and (verb, kind) == ("get", "Pod"):
+            self.refused += 1
+            raise ApiError(429, "too many requests")
+        return await super()._request(verb, kind, path, **params)
+
+
+def test_a_list_that_is_refused_does_not_end_the_operator(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        api = BusyApi(namespace)
+        async with namespace.operator(api, resync_seconds=0.5) as operator:
+            await namespace.create_job()
+            await namespace.all_run()
+            api.busy = True
+
+            async def refused_or_dead() -> bool:
+                return api.refused >= 3 or operator.done()
+
+            await until("lists are refused", refused_or_dead)
+            api.busy = False
+            assert not operator.done()
+            await namespace.all_looked_at()
+
+    in_namespace(test)
+
+
+class WithoutWebhook(Api):
+    """An API server one of whose admission webhooks is away."""
+
+    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
+        if (verb, kind) == ("patch", "Pod"):
+            raise ApiError(500, 'failed calling webhook "mpod.kueue.x-k8s.io": connection refused')
+        return await super()._request(verb, kind, path, **params)
+
+
+def test_a_child_that_cannot_be_made_for_long_shows_in_the_job(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator(WithoutWebhook(namespace.connection)):
+            await namespace.create_job()
+
+            async def told() -> bool:
+                ready = condition((await namespace.job()).get("status", {}), "Ready")
+                return ready.get("reason") == "ApiServer" and "mpod.kueue.x-k8s.io" in ready["message"]
+
+            await until("the job says what is in the way", told)
+            status = (await namespace.job())["status"]
+            assert condition(status, "Stalled")["status"] == "False"
+        async with namespace.operator():
+            await namespace.all_run()
+            namespace.tell(step=10)
+            await namespace.phase_is("Running")
+
+    in_namespace(test)
+
+
+class WithoutCrd(Api):
+    """An API server that was never told of YTrainJobs, in its own words."""
+
+    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
+        return await super()._request(verb, kind, path.replace("ytrain.io", "elsewhere.ytrain.io"), **params)
+
+
+def test_a_cluster_without_the_crd_is_told(in_namespace: InNamespace) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator(WithoutCrd(namespace.connection)) as operator:
+            await asyncio.wait([operator], timeout=PATIENCE)
+            with pytest.raises(SpecError, match=r"crds\.install"):
+                operator.result()
 
     in_namespace(test)
 

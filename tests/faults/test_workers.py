@@ -260,7 +260,7 @@ def test_who_is_turned_away(machines: Machines, model_folder: Path) -> None:
             connection.sendall(noise)
     assert 429 in [ask(machines, "/healthz")[0] for _ in range(400)]
 
-    twin.expect(2, "index 0 is held by a worker at 127.0.0.1; give each worker its own --index")
+    twin.expect(5, "index 0 is held by a worker at 127.0.0.1; give each worker its own --index")
     launcher.send(signal.SIGINT).expect(143, "the launcher was interrupted; no rank was running")
 
 

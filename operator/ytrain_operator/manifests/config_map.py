@@ -3,7 +3,7 @@
 import yaml
 
 from ytrain_api import API_VERSION, KIND
-from ytrain_operator.manifests.ownership import Manifest, metadata
+from ytrain_operator.manifests.ownership import Manifest, metadata, surroundings_name
 from ytrain_operator.observed import Observed
 
 FILE = "job.yaml"
@@ -30,6 +30,6 @@ def config_map(observed: Observed) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(observed, f"{observed.name}-job"),
+        "metadata": metadata(observed, surroundings_name(observed.name)),
         "data": {FILE: yaml.dump(document, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)},
     }

@@ -2,7 +2,7 @@
 
 from ytrain_api.protocol import PORT
 from ytrain_operator.manifests import config_map, secret
-from ytrain_operator.manifests.ownership import Manifest, launcher_name
+from ytrain_operator.manifests.ownership import Manifest, launcher_name, surroundings_name
 from ytrain_operator.manifests.pod import TOKEN_FOLDER, pod
 from ytrain_operator.manifests.template import merged
 from ytrain_operator.manifests.volumes import Mount, config_map_mounts, named_roots, work_folder, work_mount
@@ -36,7 +36,7 @@ def launcher_pod(observed: Observed, settings: Settings) -> Manifest:
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 5},
         "resources": merged(settings.jobs.launcher_resources, spec.launcher.resources),
     }
-    job = Mount({"name": "job", "configMap": {"name": f"{observed.name}-job"}}, JOB_FOLDER, read_only=True)
+    job = Mount({"name": "job", "configMap": {"name": surroundings_name(observed.name)}}, JOB_FOLDER, read_only=True)
     return pod(
         observed,
         settings,

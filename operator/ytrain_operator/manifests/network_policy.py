@@ -1,7 +1,7 @@
 """The NetworkPolicy: a job's pods hear each other, its launcher hears the operator too, and nobody else is heard."""
 
 from ytrain_api.protocol import PORT
-from ytrain_operator.manifests.ownership import Manifest, labels, metadata
+from ytrain_operator.manifests.ownership import Manifest, labels, metadata, surroundings_name
 from ytrain_operator.observed import Observed
 from ytrain_operator.settings import Settings
 
@@ -16,7 +16,7 @@ def network_policy(observed: Observed, settings: Settings) -> Manifest:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": metadata(observed, observed.name),
+        "metadata": metadata(observed, surroundings_name(observed.name)),
         "spec": {
             "podSelector": {"matchLabels": labels(observed)},
             "policyTypes": ["Ingress"],

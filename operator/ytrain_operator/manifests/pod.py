@@ -6,10 +6,19 @@ The container's root is read-only, it runs as nobody special, has no capability 
 from collections.abc import Mapping
 from typing import Any
 
-from ytrain_operator.manifests.ownership import Manifest, metadata
+from ytrain_operator.manifests.ownership import Manifest, metadata, surroundings_name
 from ytrain_operator.manifests.template import merged
 from ytrain_operator.manifests.volumes import Mount, volumes
-from ytrain_operator.observed import CONTAINER, JOB_LABEL, REPLICAS_ANNOTATION, ROLE_LABEL, Observed, Role
+from ytrain_operator.observed import (
+    CONTAINER,
+    IMAGE_ANNOTATION,
+    JOB_LABEL,
+    LENGTH_ANNOTATION,
+    REPLICAS_ANNOTATION,
+    ROLE_LABEL,
+    Observed,
+    Role,
+)
 from ytrain_operator.settings import Settings
 
 TOKEN_FOLDER, SCRATCH = "/etc/ytrain/token", "/tmp"  # noqa: S108 - an emptyDir of the pod's own
@@ -34,16 +43,22 @@ def pod(
         container: what is this role's own: args, resources, ports, environment.
         grace_seconds: how long it may take to end after SIGTERM.
     """
-    spec = observed.job.spec
+    spec, image = observed.job.spec, _image(observed, settings)
     mounts = [
         Mount({"name": "tmp", "emptyDir": {}}, SCRATCH),
-        Mount({"name": "token", "secret": {"secretName": f"{observed.name}-token"}}, TOKEN_FOLDER, read_only=True),
+        Mount(
+            {"name": "token", "secret": {"secretName": surroundings_name(observed.name)}}, TOKEN_FOLDER, read_only=True
+        ),
         *mounts,
     ]
     base: dict[str, Any] = {
         "metadata": {
             **metadata(observed, name, role, index),
-            "annotations": {REPLICAS_ANNOTATION: str(spec.workers.replicas)},
+            "annotations": {
+                REPLICAS_ANNOTATION: str(spec.workers.replicas),
+                LENGTH_ANNOTATION: observed.length,
+                IMAGE_ANNOTATION: image,
+            },
         },
         "spec": {
             "restartPolicy": "Never",  # a launcher that failed for good must not start again; the planner decides
@@ -74,7 +89,7 @@ def pod(
             "containers": [
                 {
                     "name": CONTAINER,
-                    "image": spec.image or settings.jobs.image,
+                    "image": image,
                     "imagePullPolicy": settings.jobs.image_pull_policy,
                     "terminationMessagePolicy": "FallbackToLogsOnError",
                     "securityContext": {
@@ -91,9 +106,16 @@ def pod(
     base["metadata"] = merged(base["metadata"], _queued(observed, settings))
     template = (spec.launcher if role == "launcher" else spec.workers).template
     given = merged(base, template.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True))
-    # Names, labels and owner are how this pod is found again; a template adds to them.
+    # Names, labels and owner are how this pod is found again; a template adds to them. Nor is it of another kind.
     given["metadata"] = merged(given["metadata"], base["metadata"])
-    return {"apiVersion": "v1", "kind": "Pod", **given}
+    return {**given, "apiVersion": "v1", "kind": "Pod"}
+
+
+def _image(observed: Observed, settings: Settings) -> str:
+    """The same for all pods that run together, also when the operator's default has changed meanwhile: ranks and
+    launchers of two versions would not understand each other."""
+    running = (pod.image for pod in observed.own if pod.running and pod.image is not None)
+    return observed.job.spec.image or next(running, settings.jobs.image)
 
 
 def _pod_security(settings: Settings) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import hmac
 
-from ytrain_operator.manifests.ownership import Manifest, metadata
+from ytrain_operator.manifests.ownership import Manifest, metadata, surroundings_name
 from ytrain_operator.observed import Observed
 
 FILE = "token"
@@ -19,7 +19,7 @@ def secret(observed: Observed, key: bytes) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(observed, f"{observed.name}-token"),
+        "metadata": metadata(observed, surroundings_name(observed.name)),
         "type": "Opaque",
         "data": {FILE: base64.b64encode(token(key, observed.uid).encode()).decode()},
     }

@@ -12,7 +12,8 @@ from ytrain_operator.planner.plan import Plan
 from ytrain_operator.planner.verdict import verdict
 from ytrain_operator.settings import Settings
 from ytrain_operator.status.events import events
-from ytrain_operator.status.summary import ended_status, status
+from ytrain_operator.status.summary import acknowledged, ended_status, status
+from ytrain_operator.status.waiting import next_slow_start
 
 
 def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
@@ -25,7 +26,12 @@ def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
         return Plan()  # owner references clean up
     if observed.finished:
         done = cleanup(observed)
-        return Plan(delete=done.delete, delete_job=done.delete_job, again_after=done.again_after)
+        return Plan(
+            status=acknowledged(observed),
+            delete=done.delete,
+            delete_job=done.delete_job,
+            again_after=done.again_after,
+        )
     failures = restart.counted(observed)
     ended = verdict(observed, failures)
     if ended is not None:
@@ -35,7 +41,7 @@ def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
     pods = _pods(observed, settings, key, restart.not_before(failures, settings))
     lost, lost_wait = lost_node.deletions(observed, settings)
     written = status(observed, failures, restart.first_failed(observed, failures))
-    waits = [pods.again_after, lost_wait, observed.last_word_wait, next_deadline(observed)]
+    waits = [pods.again_after, lost_wait, observed.last_word_wait, next_deadline(observed), next_slow_start(observed)]
     return replace(
         pods,
         events=events(observed, written),
@@ -47,8 +53,12 @@ def decide(observed: Observed, settings: Settings, key: bytes) -> Plan:
 
 def _pods(observed: Observed, settings: Settings, key: bytes, not_before: datetime | None) -> Plan:
     """What is to be made and deleted of a job that goes on."""
-    resized = any(pod.replicas != observed.job.spec.workers.replicas for pod in observed.own)
-    if observed.job.spec.suspend or resized:
+    # Ranks learn of another number of workers, and of more epochs or steps, when they start.
+    outdated = any(
+        pod.replicas != observed.job.spec.workers.replicas or pod.length not in (None, observed.length)
+        for pod in observed.own
+    )
+    if observed.job.spec.suspend or outdated:
         return Plan(delete=suspend.deletions(observed))
     around = () if observed.surrounded else surroundings(observed, settings, key)
     delete = restart.deletions(observed)

@@ -32,7 +32,12 @@ def _is(*kinds: str, exit_code: int | None = None) -> Callable[[Evidence], bool]
     return lambda evidence: evidence.kind in kinds or (exit_code is not None and evidence.exit_code == exit_code)
 
 
+def _launcher_killed(evidence: Evidence) -> bool:
+    return evidence.kind == "OOMKilled" and evidence.pod is not None and evidence.pod.role == "launcher"
+
+
 CLASSES: tuple[Class, ...] = (
+    Class("HostOutOfMemory", _launcher_killed, hints.launcher_memory),
     Class("HostOutOfMemory", _is("OOMKilled"), hints.host_memory),
     Class(
         "DeviceOutOfMemory",

@@ -11,6 +11,19 @@ def host_memory(job: YTrainJob) -> str:
     return f"A worker used more memory than it may: {have}{more}. {_smaller(job)}"
 
 
+def launcher_memory(job: YTrainJob) -> str:
+    limit = job.spec.launcher.resources.get("limits", {}).get("memory")
+    if limit is None:
+        return (
+            "The launcher used more memory than it may; raise jobs.launcherResources.limits.memory in the operator's "
+            "settings, or give a new job launcher.resources. The training itself has memory enough."
+        )
+    return (
+        f"The launcher used more memory than it may: launcher.resources.limits.memory is {limit}; give a new job more, "
+        f"such as {_doubled(str(limit))}. The training itself has memory enough."
+    )
+
+
 def device_memory(job: YTrainJob) -> str:
     return f"The device's memory is too small for a step. {_smaller(job)}"
 

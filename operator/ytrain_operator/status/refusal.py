@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ytrain_api.status import Status
+from ytrain_api.status import Condition, Status
 from ytrain_operator.status.conditions import conditions, findings
 from ytrain_operator.status.summary import Problem
 
@@ -28,22 +28,38 @@ def named(status: int | None, message: str) -> Problem:
     return Problem("Refused", f"the API server refuses ({status}): {message}", stalled=True)
 
 
+def lasting(status: int, message: str) -> Problem:
+    """What should have passed by now, such as an admission webhook that is away; it is tried on."""
+    return Problem("ApiServer", f"the API server cannot do it ({status}), it is tried again: {message}", stalled=False)
+
+
 def unknown_spec(raw: Mapping[str, Any], error: ValidationError, now: datetime) -> dict[str, Any]:
-    """The status of a job that the API server took and this operator cannot read: their versions differ."""
+    """The status of a job that the API server took and this operator cannot read: their versions differ.
+
+    All else that was written stays, whether it is understood or not. Of a job that has ended everything does: were
+    its end forgotten, an operator that knows it again would train it again.
+    """
+    before: dict[str, Any] = raw.get("status", {})
+    said_before = before.get("conditions", [])
+    if any(each.get("type") in ("Complete", "Failed") and each.get("status") == "True" for each in said_before):
+        return before
     faults = "; ".join(
         f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_url=False)[:3]
     )
     message = f"This operator does not know such a job ({faults}). Upgrade the chart, its CRD and operator together"
-    try:
-        before = Status.model_validate(raw.get("status", {}), by_alias=True, by_name=False)
-    except ValidationError:
-        before = Status()
     generation = raw["metadata"]["generation"]
     said = conditions(
-        before.conditions,
+        _conditions(said_before),
         findings("Pending", ready=(False, "", ""), failure=("UnknownSpec", message)),
         generation=generation,
         now=now,
     )
-    changes = {"observed_generation": generation, "conditions": [each for each in said if each.type != "Failed"]}
-    return before.model_copy(update=changes).model_dump(mode="json", by_alias=True, exclude_none=True)
+    dumped = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in said if each.type != "Failed"]
+    return {**before, "observedGeneration": generation, "conditions": dumped}
+
+
+def _conditions(raw: list[dict[str, Any]]) -> list[Condition]:
+    try:
+        return Status.model_validate({"conditions": raw}, by_alias=True, by_name=False).conditions
+    except ValidationError:
+        return []

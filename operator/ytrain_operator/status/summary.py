@@ -78,6 +78,15 @@ def ended_status(observed: Observed, failure: Failure | None, failures: PodFailu
     )
 
 
+def acknowledged(observed: Observed) -> Status:
+    """The status of a job that has ended; of what is edited afterwards it says that it was seen.
+
+    GitOps tools (kstatus) take an object whose newest generation nobody has observed for one in progress.
+    """
+    said = [each.model_copy(update={"observed_generation": observed.generation}) for each in observed.status.conditions]
+    return _with(observed.status, observed_generation=observed.generation, conditions=said)
+
+
 def with_problem(written: Status, observed: Observed, problem: Problem) -> Status:
     """The status of a job whose plan the API server refused in part."""
     said = (problem.reason, problem.message)
@@ -133,6 +142,8 @@ def _ready(observed: Observed, is_now: str) -> tuple[bool, str, str]:
 
 
 def _restorable(observed: Observed) -> str:
+    if observed.step and observed.job.spec.storage is None:
+        return "the job has no storage, so its checkpoints went with its pod, and it will begin with the base model"
     if observed.step:
         return f"set it to false to go on from the checkpoint (step {observed.step} was done)"
     return "no step is done yet, so it will begin with the base model"
@@ -142,7 +153,8 @@ def _latest_failure(observed: Observed, failed: Pod | None) -> Failure | None:
     """Of a pod that failed just now, else what the launcher tells, else what was written before."""
     if failed is not None:
         return explain_pod(observed, failed)
-    told = observed.launcher_status.failure if observed.launcher_status else None
+    view = launcher_view(observed)
+    told = view.failure if view else None
     return explain_told(observed, told) if told else observed.status.failure
 
 

@@ -8,6 +8,14 @@ _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNever
 _CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
+SLOW_SECONDS = 120.0
+"""From a pod's placement to the suspicion that more than its image keeps it: only its events say so."""
+_SLOW = (
+    "`kubectl -n {namespace} describe pod {pod}` says why: a ConfigMap, Secret or volume that the job names is "
+    "missing, or the image is large"
+)
+
+
 @dataclass(frozen=True)
 class Wait:
     """What a job waits for."""
@@ -36,9 +44,25 @@ def waiting(observed: Observed) -> Wait | None:
     return Wait(wait.reason, f"{wait.message} ({alike} pods wait alike)", wait.hint, wait.pod)
 
 
+def next_slow_start(observed: Observed) -> float | None:
+    """Seconds until a pod that was placed takes suspiciously long to begin."""
+    lefts = (_slow_after(observed, pod) for pod in observed.own)
+    return min((left for left in lefts if left is not None and left > 0), default=None)
+
+
+def _slow_after(observed: Observed, pod: Pod) -> float | None:
+    if pod.phase != "Pending" or pod.obstacle is not None or pod.placed is None:
+        return None
+    return SLOW_SECONDS - (observed.now - pod.placed).total_seconds()
+
+
 def _wait(observed: Observed, pod: Pod) -> Wait:
     obstacle = pod.obstacle
     if obstacle is None:
+        left = _slow_after(observed, pod)
+        if left is not None and left <= 0:
+            said = f"{pod.name} was placed on {pod.node} and its containers do not begin"
+            return Wait("SlowStart", said, _SLOW.format(pod=pod.name, namespace=observed.namespace), pod.name)
         return Wait("PodsStarting", f"{pod.name} is being started", pod=pod.name)
     reason, hint = _named(observed, pod, obstacle)
     words = " ".join(obstacle.message.split()).rstrip(".")

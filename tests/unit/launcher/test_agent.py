@@ -8,7 +8,12 @@ from typing import Any, cast
 
 import pytest
 
+from ytrain.launcher import agent as agent_module
 from ytrain.launcher.agent import Agent, Worker
+from ytrain.launcher.coordinator import Refused
+from ytrain.launcher.ranks import LAST_LINES, LONGEST_LINE
+from ytrain.launcher.server import MOST_BYTES
+from ytrain_api.errors import SpecError, TransientError
 from ytrain_api.protocol import Order, RankEnd, RankProgress, Report
 
 pytestmark = pytest.mark.unit
@@ -80,3 +85,35 @@ def test_a_busy_launcher_still_hears_how_ranks_ended() -> None:
     code, (report,) = asyncio.run(test())
     assert code == 143
     assert [end.exit_code for end in report.ends] == [143]
+
+
+class HeldIndex:
+    """A launcher at which another agent holds the index."""
+
+    def __init__(self, *, final: bool) -> None:
+        self._final = final
+
+    async def exchange(self, _: Report) -> Order:
+        raise Refused("index 1 is held by a worker at 10.0.0.2", final=self._final)
+
+
+@pytest.mark.parametrize(("final", "error"), [(False, TransientError), (True, SpecError)])
+def test_a_replacement_of_a_worker_that_lives_on_may_try_again(
+    monkeypatch: pytest.MonkeyPatch, final: bool, error: type[Exception]
+) -> None:
+    """Its code is one that ends no job: the old worker trains on, on a node that lost only its kubelet."""
+    monkeypatch.setattr(agent_module, "REFUSED_SECONDS", 0.0)
+    monkeypatch.setattr(agent_module, "MOST_PAUSE_SECONDS", 0.02)
+    agent = Agent(WORKER, HeldIndex(final=final), heard=lambda *_: None, tell=lambda _: None)
+    with pytest.raises(error, match="is held by"):
+        asyncio.run(agent.run())
+
+
+def test_the_ends_of_all_ranks_fit_into_a_report() -> None:
+    """Were it refused for its size, the agent would end, and nobody learn why its ranks did."""
+    lines = ["\u8bad" * LONGEST_LINE] * LAST_LINES
+    ends = [RankEnd(rank=rank, exit_code=1, message="\u8bad" * 300, last_lines=lines) for rank in range(64)]
+    report = Report(
+        job="j", index=0, incarnation="a", address="10.0.0.1", port=1, slots=64, state="ended", generation=1, ends=ends
+    )
+    assert len(report.model_dump_json(by_alias=True).encode()) < MOST_BYTES

@@ -271,6 +271,30 @@ def test_a_worker_that_told_its_end_and_left_is_not_missed() -> None:
     assert (order.action, order.exit_code) == ("leave", 143)
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_worker_that_cannot_save_does_not_fail_a_job_that_stops(lost: bool) -> None:
+    """A spot node that is gone, a grace period that is over, a rank that is killed: the last checkpoint is as good."""
+    workers = Workers().running()
+    assert workers.report(1, "running", 1, stopping=True).action == "stop"
+    if lost:
+        workers.pass_time(LOST_SECONDS - 1)
+        workers.report(0, "running", 1)
+        workers.pass_time(2)
+    else:
+        workers.report(1, "ended", 1, stopping=True, ends=[end(2, -9), end(3, -9)])
+    order = workers.report(0, "running", 1)
+    assert (order.action, order.exit_code) == ("leave", 143)
+    assert "while it was stopping" in order.reason
+    assert workers.coordinator.failure is not None
+
+
+def test_what_would_fail_again_fails_a_job_that_stops_too() -> None:
+    workers = Workers().running()
+    workers.report(1, "running", 1, stopping=True)
+    order = workers.report(0, "ended", 1, ends=[end(0, 4, message="diverged"), end(1, 4, message="diverged")])
+    assert (order.action, order.exit_code) == ("leave", 4)
+
+
 def test_a_stop_before_the_start_ends_at_once() -> None:
     workers = Workers()
     workers.report(0)

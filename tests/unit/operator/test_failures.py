@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from small_cluster import SmallCluster
+from small_cluster import START, SmallCluster
+
+from ytrain_operator.timestamps import to_text
 
 pytestmark = pytest.mark.unit
 
@@ -53,6 +55,21 @@ def test_the_rank_that_failed_is_named() -> None:
     failure = failed(word(5, "rank 1 was ended by SIGKILL", rank=1, signal=9, lastLines=["a", "b"]))
     assert (failure["rank"], failure["signal"], failure["lastLines"]) == (1, 9, ["a", "b"])
     assert "exitCode" not in failure
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [({}, "jobs.launcherResources"), ({"launcher": {"resources": {"limits": {"memory": "256Mi"}}}}, "such as 512Mi")],
+)
+def test_a_launcher_without_memory_is_not_taken_for_a_worker(spec: dict[str, Any], said: str) -> None:
+    cluster = SmallCluster(spec).trained()
+    cluster.end_pod("bot-launcher", 137, reason="OOMKilled")
+    cluster.settle()
+    failure = cluster.status["failure"]
+    assert failure["class"] == "HostOutOfMemory"
+    assert said in failure["hint"]
+    assert "worker" not in failure["hint"]
+    assert "model." not in failure["hint"]
 
 
 @pytest.mark.parametrize(
@@ -118,9 +135,51 @@ GPUS = {"workers": {"devices": 4, "deviceResource": "nvidia.com/gpu"}}
         (held("ErrImagePull", "not found"), {"image": "r/x:1"}, "ImagePull", "spec.image (r/x:1)"),
         (held("CreateContainerConfigError", 'secret "hf" not found'), {}, "ContainerConfig", 'secret "hf" not found'),
         (held("ContainerCreating", ""), {}, "PodsStarting", "bot-worker-1 is being started"),
+        (
+            {
+                "initContainerStatuses": [{"name": "fetch", "state": {"waiting": {"reason": "ErrImagePull"}}}],
+                **held("PodInitializing", ""),
+            },
+            {},
+            "ImagePull",
+            "ErrImagePull",
+        ),
     ],
 )
 def test_waiting(state: dict[str, Any], spec: dict[str, Any], reason: str, says: str) -> None:
     found, message = waiting(state, spec)
     assert found == reason
     assert says in message
+
+
+def test_a_pod_that_does_not_begin_says_where_to_look() -> None:
+    """A missing ConfigMap shows in the pod's events alone, which the operator does not read."""
+    cluster = SmallCluster()
+    cluster.settle()
+    cluster.start_pods("bot-worker-0", "bot-worker-1")
+    placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": to_text(START)}
+    cluster.pods["bot-launcher"]["status"] |= {"conditions": [placed], **held("ContainerCreating", "")}
+    cluster.settle()
+    assert cluster.condition("Ready").reason == "PodsStarting"
+    wait = cluster.plan().again_after
+    assert wait is not None
+    cluster.pass_time(wait)
+    cluster.settle()
+    assert cluster.condition("Ready").reason == "SlowStart"
+    assert "describe pod bot-launcher" in cluster.condition("Ready").message
+    assert "Warning SlowStart" in cluster.events
+
+
+def test_an_init_container_that_fails_is_named() -> None:
+    cluster = SmallCluster().trained()
+    ended = {"exitCode": 3, "reason": "Error", "message": "no such bucket"}
+    cluster.pods["bot-worker-0"]["status"] = {
+        "phase": "Failed",
+        "initContainerStatuses": [{"name": "fetch", "state": {"terminated": ended}}],
+        **held("PodInitializing", ""),
+    }
+    cluster.settle()
+    failure = cluster.status["failure"]
+    assert "init container fetch ended with exit code 3" in failure["message"]
+    assert "no such bucket" in failure["lastLines"]
+    assert cluster.phase != "Failed", "its code is not the trainer's"

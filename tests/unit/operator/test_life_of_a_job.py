@@ -5,6 +5,9 @@ import json
 import pytest
 from small_cluster import SmallCluster
 
+from ytrain_operator.planner.queued import releases
+from ytrain_operator.settings import Settings
+
 pytestmark = pytest.mark.unit
 
 PODS = {"bot-launcher", "bot-worker-0", "bot-worker-1"}
@@ -99,6 +102,69 @@ def test_a_finished_job_never_starts_again() -> None:
     assert cluster.phase == "Succeeded"
 
 
+def test_an_upgrade_changes_the_image_of_a_live_job_only_when_it_starts_again_whole() -> None:
+    old, new = ({"jobs": {"image": f"trainer:{version}"}} for version in (1, 2))
+    cluster = SmallCluster(settings=Settings.model_validate(old)).trained()
+    cluster.settings = Settings.model_validate(new)
+
+    def images() -> set[str]:
+        return {pod["spec"]["containers"][0]["image"] for pod in cluster.pods.values()}
+
+    cluster.end_pod("bot-worker-1", 137)
+    cluster.settle()
+    assert len(cluster.pods) == 3
+    assert images() == {"trainer:1"}
+    cluster.start_pods()
+    cluster.end_pod("bot-launcher", 143, message='{"exitCode": 143, "message": "stopped"}')
+    for index in range(2):
+        cluster.end_pod(f"bot-worker-{index}", 143)
+    cluster.settle()
+    assert len(cluster.pods) == 3
+    assert images() == {"trainer:2"}
+
+
+def test_more_epochs_reach_ranks_that_run_already() -> None:
+    """They save and start again; otherwise the job would end where it was once meant to, and be Complete."""
+    cluster = SmallCluster().trained()
+    cluster.job["spec"]["optimization"] = {"epochs": 9}
+    cluster.job["metadata"]["generation"] += 1
+    cluster.settle()
+    assert {name for name, pod in cluster.pods.items() if "deletionTimestamp" in pod["metadata"]} == {
+        "bot-worker-0",
+        "bot-worker-1",
+    }
+    for index in range(2):
+        cluster.end_pod(f"bot-worker-{index}", 143)
+    cluster.end_pod("bot-launcher", 143, message='{"exitCode": 143, "message": "stopped"}')
+    cluster.settle()
+    assert len(cluster.pods) == 3
+    assert "epochs: 9" in cluster.others["ConfigMap", "bot-ytrain"]["data"]["job.yaml"]
+    made = len(cluster.made)
+    cluster.start_pods()
+    cluster.settle()
+    assert len(cluster.made) == made, "once"
+
+
+def test_the_last_word_of_a_newer_trainer_is_understood() -> None:
+    cluster = SmallCluster().trained()
+    cluster.end_pod("bot-launcher", 143, message='{"exitCode": 143, "message": "stopped", "novelty": 1}')
+    word = cluster.observed().last_word
+    assert word is not None
+    assert word.exit_code == 143
+
+
+def test_an_edit_of_a_finished_job_is_seen() -> None:
+    cluster = SmallCluster().trained()
+    cluster.end_pod("bot-launcher", 0, message='{"exitCode": 0, "message": "done"}')
+    cluster.settle()
+    ended = cluster.status
+    cluster.job["metadata"]["generation"] += 1
+    cluster.settle()
+    assert cluster.status["observedGeneration"] == 2
+    assert {each["observedGeneration"] for each in cluster.status["conditions"]} == {2}
+    assert cluster.status["completionTime"] == ended["completionTime"]
+
+
 def test_done_is_known_from_a_worker_when_the_launcher_is_gone() -> None:
     cluster = SmallCluster().trained()
     cluster.end_pod("bot-worker-0", 0)
@@ -140,6 +206,33 @@ class TestSuspend:
         assert cluster.condition("Suspended").status == "True"
         assert "step 10 was done" in cluster.condition("Ready").message
         assert cluster.condition("Ready").status == "True"
+
+    def test_without_storage_nothing_is_left_to_go_on_from(self) -> None:
+        cluster = SmallCluster({"workers": {"replicas": 1}})
+        del cluster.job["spec"]["storage"]
+        cluster.trained().suspend()
+        cluster.settle()
+        for name in ("bot-worker-0", "bot-launcher"):
+            cluster.end_pod(name, 143)
+            cluster.settle()
+        assert cluster.phase == "Suspended"
+        assert "no storage" in cluster.condition("Suspended").message
+        assert "checkpoint (step" not in cluster.condition("Suspended").message
+
+    def test_a_failure_while_it_stops_is_told_and_does_not_end_it(self) -> None:
+        cluster = SmallCluster().trained()
+        cluster.suspend()
+        cluster.settle()
+        cluster.tell("Preempted", step=10, failure={"class": "LostWorker", "message": "worker 1 is gone"})
+        assert cluster.launcher_status is not None
+        status = cluster.launcher_status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for index in range(2):
+            cluster.end_pod(f"bot-worker-{index}", 143)
+        word = {"exitCode": 143, "message": "worker 1 is gone, while it was stopping", "status": status}
+        cluster.end_pod("bot-launcher", 143, message=json.dumps(word))
+        cluster.settle()
+        assert cluster.phase == "Suspended"
+        assert cluster.status["failure"]["class"] == "LostWorker"
 
     def test_resumed_with_another_number_of_workers(self) -> None:
         cluster = SmallCluster().trained()
@@ -375,6 +468,27 @@ class TestTime:
         cluster.settle()
         assert cluster.job_deleted == (deletes == "job")
         assert bool(cluster.pods) == (deletes == "job"), "those of a deleted job go with it"
+
+
+def test_kueue_lets_go_of_pods_that_nothing_else_keeps() -> None:
+    cluster = SmallCluster({"queue": "gpus"}).trained()
+    for pod in cluster.pods.values():
+        pod["metadata"]["finalizers"] = ["somebody/else", "kueue.x-k8s.io/managed"]
+
+    def told(*, ended: bool) -> dict[str, list[str]]:
+        found = releases(cluster.observed().pods, ended=ended)
+        return {each.name: [f"{step['op']} {step['path']}" for step in each.patch] for each in found}
+
+    assert told(ended=False) == {}
+    cluster.delete_pod("bot-worker-0")
+    cluster.pods["bot-worker-0"]["metadata"]["deletionGracePeriodSeconds"] = 600
+    assert told(ended=False) == {}, "it saves"
+    cluster.pods["bot-worker-0"]["metadata"]["deletionGracePeriodSeconds"] = 0
+    removed = ["test /metadata/uid", "test /metadata/finalizers/1", "remove /metadata/finalizers/1"]
+    assert told(ended=False) == {"bot-worker-0": removed}
+    cluster.end_pod("bot-worker-1", 1)
+    marked = ["test /metadata/uid", "add /metadata/annotations/kueue.x-k8s.io~1retriable-in-group"]
+    assert told(ended=True) == {"bot-worker-0": removed, "bot-worker-1": marked}
 
 
 def test_pods_of_a_former_job_of_this_name_are_waited_for() -> None:

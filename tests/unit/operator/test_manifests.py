@@ -67,7 +67,7 @@ def test_the_launcher_reads_the_job_that_the_user_wrote() -> None:
 def test_arguments_and_volumes_of_a_worker() -> None:
     pod = children()["bot-worker-1"]
     assert container(pod)["args"] == [
-        "worker", "--launcher", "http://bot-launcher:8750", "--index", "1",
+        "worker", "--launcher", "http://bot-ytrain:8750", "--index", "1",
         "--token-file", "/etc/ytrain/token/token", "--workdir", "/work/bot-11111111", "--device", "cpu",
         "--claim", "data=/claims/data", "--claim", "models=/claims/models",
     ]  # fmt: skip
@@ -140,11 +140,19 @@ def test_the_jobs_template_is_merged_last_but_cannot_hide_the_pod() -> None:
     pod = children({"workers": {"template": template}})["bot-worker-0"]
     assert pod["metadata"]["labels"]["team"] == "a"
     assert pod["metadata"]["labels"]["ytrain.io/job"] == "bot"
-    assert pod["metadata"]["annotations"] == {"note": "b", "ytrain.io/replicas": "2"}
+    noted = {"note": "b", "ytrain.io/replicas": "2", "ytrain.io/image": "ytrain-trainer:latest"}
+    noted["ytrain.io/length"] = "epochs=3 maxSteps=None"
+    assert pod["metadata"]["annotations"] == noted
     assert {"key": "gpu", "operator": "Exists"} in pod["spec"]["tolerations"]
     assert len(pod["spec"]["tolerations"]) == 3
     assert [each["name"] for each in pod["spec"]["containers"]] == ["trainer", "sidecar"]
     assert [each["name"] for each in container(pod)["env"]] == ["YTRAIN_CACHE", "NCCL_DEBUG"]
+
+
+def test_a_template_makes_pods_whatever_it_says_it_is() -> None:
+    template = {"apiVersion": "apps/v1", "kind": "PodTemplate", "spec": {"priorityClassName": "low"}}
+    pods = SmallCluster({"workers": {"template": template}}).plan().pods
+    assert {(pod["apiVersion"], pod["kind"]) for pod in pods} == {("v1", "Pod")}
 
 
 def test_defaults_of_the_cluster() -> None:

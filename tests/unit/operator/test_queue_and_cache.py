@@ -19,10 +19,10 @@ pytestmark = pytest.mark.unit
 KEY = Key("team", "bot")
 
 
-def in_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     @wraps(test)
-    def run() -> None:
-        asyncio.run(test())
+    def run(**fixtures: Any) -> None:
+        asyncio.run(test(**fixtures))
 
     return run
 
@@ -95,6 +95,22 @@ async def test_a_failure_comes_again_by_itself() -> None:
     queue.failed("a")
     assert len(queue) == 0
     assert (await asyncio.wait_for(queue.get(), 5))[0] == "a"
+
+
+@in_a_loop
+async def test_a_long_queue_stands_only_if_nothing_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 1000.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: clock)
+    queue: WorkQueue[int] = WorkQueue()
+    assert queue.stands() == 0
+    for key in range(5000):
+        queue.add(key)
+    for _ in range(50):
+        clock += 10
+        await queue.get()
+    assert queue.stands() == 0, "each waits for minutes, but they are worked on"
+    clock += 130
+    assert queue.stands() == 130
 
 
 def pod(version: int, *, uid: str = "p1") -> dict[str, Any]:

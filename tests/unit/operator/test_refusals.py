@@ -65,6 +65,25 @@ def test_a_job_of_a_newer_version_says_that_it_is_not_understood() -> None:
     assert later == status, "written once"
 
 
+def test_an_operator_that_does_not_understand_a_job_forgets_nothing_of_it() -> None:
+    """A newer operator wrote its status, then the chart was rolled back; later it is upgraded again."""
+    running, done = SmallCluster().trained(), SmallCluster().trained()
+    done.end_pod("bot-launcher", 0, message='{"exitCode": 0, "message": "done"}')
+    done.settle()
+    for cluster in (running, done):
+        raw = {**cluster.job, "spec": {**cluster.job["spec"], "novelty": 1}}
+        raw["status"] = {**cluster.status, "noveltyToo": 1}
+        with pytest.raises(ValidationError) as caught:
+            observed_job(raw, cluster.now)
+        status = unknown_spec(raw, caught.value, cluster.now)
+        assert {**status, "conditions": []} == {**raw["status"], "conditions": []}
+        cluster.job["status"] = {name: value for name, value in status.items() if name != "noveltyToo"}
+    done.pods.clear()
+    assert done.observed().finished
+    assert done.plan().pods == ()
+    assert running.condition("Stalled").reason == "UnknownSpec"
+
+
 def test_nobody_waits_for_a_slow_launcher_unless_a_worker_ended() -> None:
     async def run() -> None:
         cluster = SmallCluster().trained()

@@ -142,3 +142,16 @@ class TestDeviceTime:
             cache.put_job(job | {"status": {"phase": phase, "usage": spent(70, lost=2)}})
             line = 'ytrain_job_device_seconds{job="bot",kind="lost",namespace="team"} 2.0'
             assert (line in generate_latest(registry).decode()) == shown
+
+
+def test_a_job_that_waits_for_pods_has_no_speed() -> None:
+    """Nor is it one that stands, of which the chart's alert would tell."""
+    cache, registry = Cache(), CollectorRegistry()
+    registry.register(JobMetrics(cache, WorkQueue[Key]()))
+    job = job_object()
+    for version, (phase, shown) in enumerate((("Running", True), ("Pending", False), ("Starting", True)), start=1):
+        job["metadata"]["resourceVersion"] = str(version)
+        cache.put_job(job | {"status": {"phase": phase, "progress": {"step": 7, "tokensPerSecond": 90}}})
+        told = generate_latest(registry).decode()
+        for line in ("ytrain_job_tokens_per_second{", "ytrain_job_step{"):
+            assert (line in told) == shown

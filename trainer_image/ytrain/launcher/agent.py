@@ -15,7 +15,7 @@ from ytrain.launcher.rank import RankTask
 from ytrain.launcher.ranks import RankProcess, warm, write_stacks
 from ytrain.methods.options import RunOptions
 from ytrain_api import JobFile
-from ytrain_api.errors import SpecError
+from ytrain_api.errors import SpecError, TransientError
 from ytrain_api.protocol import Facts, Order, Ranks, Report, Spent
 
 STACKS_SECONDS = 3.0
@@ -102,8 +102,11 @@ class Agent:
             except Refused as refused:
                 await self._end_ranks()
                 refused_since = refused_since or clock()
-                if refused.final or clock() - refused_since > REFUSED_SECONDS:
+                if refused.final:
                     raise SpecError(str(refused)) from None
+                if clock() - refused_since > REFUSED_SECONDS:
+                    # It may be a replacement, and who holds the index lives on a node that lost only its kubelet.
+                    raise TransientError(str(refused)) from None
                 await self._wait(MOST_PAUSE_SECONDS / 2)
                 continue
             except ConnectionError as error:

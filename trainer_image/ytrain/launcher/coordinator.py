@@ -298,7 +298,9 @@ class Coordinator:
         if ending.permanent is not None:
             self._finish(ending.permanent, ending.message)
         elif self.stopping is not None:
-            self._finish(RETRYABLE, f"{ending.message}, while it was stopping; the last checkpoint stays")
+            # As if it had saved: a node that was gone before its worker had must not fail the job for good.
+            where = "the same command goes on from the last checkpoint"
+            self._finish(PREEMPTED, f"{ending.message}, while it was stopping; {where}")
         elif self._failures > self.rules.restarts:
             self._finish(RETRYABLE, f"{ending.message}; {self.rules.restarts} restarts in a row gained no step")
         else:

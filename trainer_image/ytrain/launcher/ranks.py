@@ -24,7 +24,8 @@ from ytrain_api.protocol import Facts, RankEnd, RankProgress
 PRELOADED = ["torch", "transformers", "peft", "ytrain.methods.run", "ytrain.launcher.rank"]
 """Imported once, in the forkserver. None of them may start a thread or touch a GPU there."""
 
-LAST_LINES = 20
+LAST_LINES, LONGEST_LINE = 20, 400
+"""Of what a rank printed; those of all ranks of a worker go into one report, which has a largest size."""
 
 
 def warm_up() -> None:
@@ -133,7 +134,7 @@ class RankProcess:
             if not line:
                 return
             text = line.decode(errors="replace").rstrip()
-            self._lines.append(text[:2000])
+            self._lines.append(text[:LONGEST_LINE])
             self._heard(self.number, {"output": text})
 
     def _ended(self) -> None:

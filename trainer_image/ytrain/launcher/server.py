@@ -20,8 +20,8 @@ from ytrain.launcher.status import JobMetrics, launcher_status
 from ytrain_api import JobFile
 from ytrain_api.protocol import Report, SharedJob
 
-MOST_BYTES = 1 << 20
-"""Of a request: 64 ranks with their last lines fit well."""
+MOST_BYTES = 2 << 20
+"""Of a request: 64 ranks with their last lines fit."""
 
 PEER_RATE, PEER_BURST = 50.0, 100.0
 """Requests a second from one address, and how many may come at once; an agent needs a few."""
