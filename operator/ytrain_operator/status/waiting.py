@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ytrain_operator.observed import Observed, Obstacle, Pod
+from ytrain_operator.observed import KUEUE_FINALIZER, Observed, Obstacle, Pod
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -79,7 +79,10 @@ def _named(observed: Observed, pod: Pod, obstacle: Obstacle) -> tuple[str, str]:
     if obstacle.reason in _CONFIG:
         return "ContainerConfig", "A Secret or ConfigMap that the job names is probably missing in its namespace"
     if obstacle.reason == "SchedulingGated":
-        return "Queued", ""
+        if KUEUE_FINALIZER not in pod.finalizers:
+            return "Queued", ""
+        look = f"`kubectl -n {observed.namespace} describe workloads`"
+        return "Queued", f"Kueue admits launcher and workers together when their queue has room: {look} tells more"
     if "persistentvolumeclaim" in text or "unbound immediate" in text:
         return "Volume", "Create the claim in the job's namespace, or name another"
     workers = observed.job.spec.workers

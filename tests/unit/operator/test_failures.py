@@ -152,6 +152,19 @@ def test_waiting(state: dict[str, Any], spec: dict[str, Any], reason: str, says:
     assert says in message
 
 
+def test_a_pod_that_kueue_holds_says_whose_queue_it_waits_in() -> None:
+    cluster = SmallCluster({"queue": "team"})
+    cluster.settle()
+    for pod in cluster.pods.values():
+        pod["metadata"]["finalizers"] = ["kueue.x-k8s.io/managed"]
+        pod["status"] = {"phase": "Pending", **unscheduled("non-empty scheduling gates", "SchedulingGated")}
+    cluster.settle()
+    ready = cluster.condition("Ready")
+    assert ready.reason == "Queued"
+    assert "(3 pods wait alike). Kueue admits" in ready.message
+    assert "`kubectl -n team describe workloads`" in ready.message
+
+
 def test_a_pod_that_does_not_begin_says_where_to_look() -> None:
     """A missing ConfigMap shows in the pod's events alone, which the operator does not read."""
     cluster = SmallCluster()
