@@ -83,6 +83,12 @@ def test_a_target_that_no_layer_has_is_found_without_weights(place: Any) -> None
     assert finding.startswith("spec.model.lora.targets") and "q_proj" in finding
 
 
+def test_an_adapter_on_the_output_head_is_found_without_weights(place: Any) -> None:
+    model = place.job["spec"]["model"] | {"lora": {"targets": ["q_proj", "lm_head"]}}
+    (finding,) = place.check(model=model).findings.messages
+    assert "lm_head is the output head" in finding
+
+
 def test_a_teacher_with_another_vocabulary(place: Any, model_folder: Path, tmp_path: Path) -> None:
     teacher = tmp_path / "teacher"
     shutil.copytree(model_folder, teacher)
