@@ -145,6 +145,23 @@ def test_model_that_is_not_there(ytrain_here: Here, place: Path, source: str, wo
 
 
 @pytest.mark.parametrize(
+    ("arguments", "target", "words"),
+    [
+        (["--workdir", "job"], ..., ["--workdir", "tiny.yaml is a file"]),
+        (["--cache", "job/cache"], ..., ["--cache", "tiny.yaml is a file"]),
+        ([], "file://./tiny.yaml/output", ["spec.output.target", "tiny.yaml is a file"]),
+    ],
+)
+def test_place_that_cannot_be_written_is_told_before_training(
+    ytrain_here: Here, place: Path, model_folder: Path, arguments: list[str], target: Any, words: list[str]
+) -> None:
+    write_job(place, model_folder, {"output": {"target": target} if target is not ... else {}})
+    arguments = [argument.replace("job", "tiny.yaml") for argument in arguments]
+    ytrain_here(place, "run", "tiny.yaml", *arguments).expect(2, *words)
+    assert nothing_trained(place / "runs/tiny")
+
+
+@pytest.mark.parametrize(
     ("lora", "words"),
     [
         ({"targets": ["q_porj"]}, ["spec.model.lora.targets", "q_porj", "q_proj"]),

@@ -44,7 +44,8 @@ def run_job(
         if not folder.finished(config):
             work(job_file, options, config, progress, stop, world)
         return
-    with folder.claimed(wait_seconds=lock_seconds):
+    when_full = f"{folder.path} cannot hold more. Free space, then run the same command to go on"
+    with full_disk_told(when_full), folder.claimed(wait_seconds=lock_seconds):
         folder.check(_identity(job_file.job), options.resume)
         if folder.finished(config):
             output = read_json(folder.result)["output"]["path"]
@@ -52,7 +53,6 @@ def run_job(
             progress.found(facts_of_finished(folder, job_file.job.spec))
             return
         folder.open(_identity(job_file.job), dump_job(job_file.job))
-        when_full = f"{folder.path} cannot hold more. Free space, then run the same command to go on"
         try:
             with full_disk_told(when_full):
                 write_json(folder.result, work(job_file, options, config, progress, stop, world))

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from ytrain.models.folder import check_writable
 from ytrain_api.errors import SpecError, TransientError
 
 Resume = Literal["auto", "never"]
@@ -40,9 +42,10 @@ class RunFolder:
         """Holds the folder for this process.
 
         Raises:
-            SpecError: another process trains in it.
+            SpecError: it cannot be written, or another process trains in it.
             TransientError: still after `wait_seconds`, such as a worker that was cut off and goes on.
         """
+        check_writable(self.path, field="--workdir")
         self.path.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + wait_seconds
         with (self.path / LOCK).open("w") as lock:
@@ -86,8 +89,10 @@ class RunFolder:
         if not self.begun():
             self.evaluation.unlink(missing_ok=True)
             shutil.rmtree(self.samples, ignore_errors=True)
-        (self.path / IDENTITY).write_text(identity)  # first: with anything else and without it, the folder is no run's
-        self.job.write_text(job_text)
+            # First: with anything else and without it, the folder is no run's. Once there is a checkpoint it is the
+            # same, and writing it again could leave it empty, by a full disk or a kill.
+            (self.path / IDENTITY).write_text(identity)
+        _write_whole(self.job, job_text)
 
     def begun(self) -> bool:
         """Whether there is a checkpoint to go on from."""
@@ -112,10 +117,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write under a temporary name, then rename, so that no reader sees a half."""
+    """Write a record whole."""
+    _write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write under a temporary name, sync, then rename: no reader sees a half, and no loss of power leaves one."""
     partial = path.with_suffix(".partial")
     try:
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
