@@ -175,5 +175,7 @@ def test_disk_that_may_only_be_read_is_told_before_training(ytrain: Commands, pl
             ended = ytrain(place, command, "tiny.yaml")
             ended.expect(2 if command == "run" else 1, "spec.output.target", "cannot be written by user")
             assert "training ..." not in ended.output
-        ytrain(place, "run", "tiny.yaml", "--workdir", "disk/run").expect(2, "--workdir", "disk cannot be written")
+        for ranks in ("1", "2"):
+            ended = ytrain(place, "run", "tiny.yaml", "--workdir", "disk/run", "--processes", ranks)
+            ended.expect(2, "--workdir", "disk cannot be written")
         ytrain(place, "run", "tiny.yaml", "--cache", "disk/cache").expect(2, "disk cannot be written")

@@ -307,3 +307,21 @@ def test_command_line_that_is_wrong(
     ytrain_here(place, *arguments).expect(2, *words)
     assert nothing_trained(place / "runs/tiny")
     assert not (place / "merged").exists() and not (place / "model").exists()
+
+
+def test_folder_that_several_ranks_refuse_stays_as_it_was(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    write_job(place, model_folder)
+    ytrain(place, "run", "tiny.yaml").expect(0)
+    write_job(place, model_folder, {"optimization.learningRate": 1e-4}, name="other")
+    (place / "thesis").mkdir()
+    (place / "thesis/chapter.tex").touch()
+    before = files_of(place / "runs/tiny")
+
+    for job, folder, words in (
+        ("other.yaml", "runs/tiny", "holds the run of another job"),
+        ("tiny.yaml", "thesis", "is not empty and holds no run"),
+    ):
+        ytrain(place, "run", job, "--workdir", folder, "--processes", "2").expect(2, words)
+
+    assert {path: content for path, content in files_of(place / "runs/tiny").items() if "stacks" not in path} == before
+    assert [path for path in files_of(place / "thesis") if "stacks" not in path and path != ".lock"] == ["chapter.tex"]

@@ -192,7 +192,6 @@ class Agent:
         self._signalled = False
         threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, len(os.sched_getaffinity(0)) // worker.slots)
         folder = worker.options.folder.stacks
-        folder.mkdir(parents=True, exist_ok=True)
         interface = _interface(worker.address)
         self._processes = []
         for local in range(worker.slots):

@@ -269,7 +269,8 @@ def _conclude(outcome: Outcome, job_file: JobFile, workdir: Path | None) -> None
     try:
         _raise(outcome)
     except YTrainError as error:
-        if workdir is not None and workdir.is_dir():
+        # A refused folder may hold another job's run, or a user's own files.
+        if workdir is not None and RunFolder(workdir).unfinished_run_of(job_file.job):
             record_failure(RunFolder(workdir), job_file, error)
         raise
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from ytrain.models.folder import check_writable
+from ytrain_api import YTrainJob, config_digest
 from ytrain_api.errors import SpecError, TransientError
 
 Resume = Literal["auto", "never"]
@@ -63,6 +64,11 @@ class RunFolder:
         result = read_json(self.result)
         return bool(result["state"] == "Succeeded" and result["digests"]["config"] == config)
 
+    def unfinished_run_of(self, job: YTrainJob) -> bool:
+        """Whether it holds this job's run, which has not ended well."""
+        mine = (self.path / IDENTITY).is_file() and self.identity() == run_identity(job)
+        return mine and not self.finished(config_digest(job))
+
     def check(self, identity: str, resume: Resume) -> None:
         """Refuse a folder that holds something else than this job's run.
 
@@ -101,6 +107,13 @@ class RunFolder:
     def identity(self) -> str:
         """Digest of what the job must keep for the run to go on."""
         return (self.path / IDENTITY).read_text()
+
+
+def run_identity(job: YTrainJob) -> str:
+    """Digest of what a run must share with a folder's checkpoints: a run may go on to more epochs or steps."""
+    length = {"epochs": 1, "max_steps": None}
+    optimization = job.spec.optimization.model_copy(update=length)
+    return config_digest(job.model_copy(update={"spec": job.spec.model_copy(update={"optimization": optimization})}))
 
 
 def _locked(file: TextIO) -> bool:
