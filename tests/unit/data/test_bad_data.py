@@ -90,6 +90,11 @@ def test_all_records_left_out(write_source: WriteSource, prepared: Prepare) -> N
         prepared(write_source('{"x": 1}'), bad=1.0)
 
 
+def test_a_repeat_that_leaves_nothing(write_source: WriteSource, prepared: Prepare) -> None:
+    with pytest.raises(DataError, match=r"data.train: with these values of repeat the first epoch sees no record"):
+        prepared(write_source(GOOD, repeat=0.3))
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
