@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.torch import save_file
-from tests.conftest import write_chats
+from tests.conftest import make_model_folder, write_chats
 from transformers import MixtralConfig
 
 from ytrain.data.order import plan_epoch
@@ -96,6 +96,12 @@ def test_a_teacher_with_another_vocabulary(place: Any, model_folder: Path, tmp_p
     (teacher / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
     (finding,) = place.check(sft={"teacher": {"source": f"file://{teacher}"}}).findings.messages
     assert "vocabulary has 300 tokens" in finding
+
+
+def test_a_model_with_fewer_tokens_than_its_tokenizer(place: Any, tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "small", vocab_size=200)
+    (finding,) = place.check(model={"source": f"file://{folder}"}).findings.messages
+    assert "a token that the model does not have: '<|im_start|>' (id 257)" in finding
 
 
 def test_a_model_folder_without_weights_or_tokenizer(place: Any, model_folder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ytrain.data.tokenising import TokenSettings
 from ytrain.evaluation.tasks import Question, Task
 from ytrain.methods.chosen import chosen_method
 from ytrain.models.folder import check_writable, full_disk_told
-from ytrain.models.load import load_tokenizer
+from ytrain.models.load import load_tokenizer, vocabulary_size
 from ytrain.sources import DataFiles, Resolved, Sources
 from ytrain_api import JobFile
 from ytrain_api.errors import DataError
@@ -81,6 +81,7 @@ def load_inputs(
         system_prompt=spec.data.system_prompt,
         chat_template=_template(spec.data.chat_template, sources),
         chat_template_args=spec.data.chat_template_args,
+        vocabulary=vocabulary_size(model.path),
     )
     if settings.chat_template is not None:
         tokenizer.chat_template = settings.chat_template  # so that the output carries the one it was trained with
