@@ -61,7 +61,6 @@ def main(task: RankTask, channel: Connection, output: Connection) -> None:
     code, end = 0, {"done": True}
     try:
         check_writable(task.options.folder.path, field="--workdir")
-        task.stacks.parent.mkdir(parents=True, exist_ok=True)
         with task.stacks.open("w") as stacks, stop_on_signals(progress.note) as stop:
             faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
             _train(task, progress, stop)

@@ -64,6 +64,14 @@ class RunFolder:
         result = read_json(self.result)
         return bool(result["state"] == "Succeeded" and result["digests"]["config"] == config)
 
+    def _there(self) -> list[str]:
+        """What lies in the folder that is not there before rank 0."""
+        return [path.name for path in self.path.iterdir() if path.name not in BEFORE_RANK_0]
+
+    def unused(self) -> bool:
+        """Whether it is there and no rank 0 has looked at it, nor anybody else used it."""
+        return self.path.is_dir() and not self._there()
+
     def unfinished_run_of(self, job: YTrainJob) -> bool:
         """Whether it holds this job's run, which has not ended well."""
         mine = (self.path / IDENTITY).is_file() and self.identity() == run_identity(job)
@@ -77,8 +85,7 @@ class RunFolder:
         Raises:
             SpecError: files that are no run, another job's run, or this job's run with `--resume never`.
         """
-        there = [path.name for path in self.path.iterdir() if path.name not in BEFORE_RANK_0]
-        if there and not (self.path / IDENTITY).is_file():
+        if self._there() and not (self.path / IDENTITY).is_file():
             raise SpecError(f"{self.path}: is not empty and holds no run; name another folder with --workdir")
         if not self.begun():
             return
