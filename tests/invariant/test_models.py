@@ -105,6 +105,24 @@ def test_merged_equals_adapter(model_folder: Path, tokenizer: PreTrainedTokenize
         assert (merged(input_ids=ids[None]).logits - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
+def test_an_adapter_that_cannot_be_merged_is_told(model_folder: Path, tmp_path: Path) -> None:
+    adapter, merged = tmp_path / "adapter", tmp_path / "merged"
+    adapted(model_folder).peft.save_pretrained(adapter)
+    wide = make_model_folder(tmp_path / "wide", hidden_size=64)
+    with pytest.raises(SpecError, match=r"does not fit its base model, or is damaged: .*size mismatch"):
+        merge_adapter(adapter, merged, base=wide)
+    with pytest.raises(SpecError, match=r"--base: .* has no config.json"):
+        merge_adapter(adapter, merged, base=adapter)
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(SpecError, match=r"or is damaged: .*incomplete"):
+        merge_adapter(adapter, merged, base=model_folder)
+    (adapter / "adapter_config.json").write_text("{")
+    with pytest.raises(SpecError, match="or is damaged"):
+        merge_adapter(adapter, merged)
+    assert not merged.exists()
+
+
 def test_an_output_with_other_logits_is_refused_and_not_left_behind(
     model_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
