@@ -94,7 +94,7 @@ def _generate(
 @contextmanager
 def _plainly(module: Any) -> Iterator[None]:
     """Without the model's generation_config.json, whose penalties (such as Qwen2.5's on repetition) are not greedy."""
-    own, module.generation_config = module.generation_config, GenerationConfig()
+    own, module.generation_config = module.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
