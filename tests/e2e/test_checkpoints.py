@@ -150,3 +150,32 @@ def fill(path: Path) -> None:
                 file.write(bytes(4096))
         except OSError:
             return
+
+
+@needs_mount
+def test_disk_full_from_the_beginning_is_said(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    write_job(place, model_folder)
+    with small_disk(place / "disk", 64) as resize:
+        fill(place / "disk/filler")
+        full = ytrain(place, "run", "tiny.yaml", "--workdir", "disk/run")
+        full.expect(4, "the disk is full: disk/run cannot hold more")
+        full = ytrain(place, "run", "tiny.yaml", "--cache", "disk/cache")
+        full.expect(4, "the disk is full: disk/cache cannot hold the tokenised data", "--cache")
+
+        resize(8000)
+        ytrain(place, "run", "tiny.yaml", "--workdir", "disk/run", "--cache", "disk/cache").expect(0)
+
+
+@needs_mount
+def test_disk_that_may_only_be_read_is_told_before_training(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    write_job(place, model_folder, {"output": {"target": "file://./disk/output"}})
+    with small_disk(place / "disk", 64):
+        subprocess.run(["mount", "-o", "remount,ro", place / "disk"], check=True)
+        for command in ("run", "check"):
+            ended = ytrain(place, command, "tiny.yaml")
+            ended.expect(2 if command == "run" else 1, "spec.output.target", "cannot be written by user")
+            assert "training ..." not in ended.output
+        for ranks in ("1", "2"):
+            ended = ytrain(place, "run", "tiny.yaml", "--workdir", "disk/run", "--processes", ranks)
+            ended.expect(2, "--workdir", "disk cannot be written")
+        ytrain(place, "run", "tiny.yaml", "--cache", "disk/cache").expect(2, "disk cannot be written")

@@ -34,4 +34,6 @@ def test_what_is_no_gguf_file(ytrain: Commands, tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("words")
     ytrain(tmp_path, "model", "import", "text.gguf", "model").expect(2, "text.gguf is not a GGUF file")
     ytrain(tmp_path, "model", "import", "absent.gguf", "model").expect(2, "absent.gguf is not a file")
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF\3")
+    ytrain(tmp_path, "model", "import", "cut.gguf", "model").expect(2, "transformers cannot read cut.gguf")
     assert not (tmp_path / "model").exists()

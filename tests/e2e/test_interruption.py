@@ -83,6 +83,22 @@ def test_stopped_run_saves_and_goes_on_bit_equal(
     assert weights(files_of(run / "output")) == weights(whole.output)
 
 
+def test_evaluation_that_a_stop_came_before_is_made_up_for(
+    ytrain: Commands, uninterrupted: Callable[[str], Uninterrupted], model_folder: Path
+) -> None:
+    directory = uninterrupted("full").directory
+    run = directory / "measured"
+    changes = FULL | {"evaluation": {"everySteps": 1}, "optimization.epochs": 3}
+    write_job(directory, model_folder, changes, name="measured")
+    arguments = ("run", "measured.yaml", "--workdir", run.name)
+    running = ytrain.start(directory, *arguments).until(lambda: steps_written(run) >= 3)
+    running.send(signal.SIGTERM).wait().expect(143)
+
+    ytrain(directory, *arguments).expect(0, "going on from")
+    measured = [entry["step"] for entry in json.loads((run / "evaluation.json").read_text())["history"]]
+    assert measured == list(range(1, 3 * STEPS_PER_EPOCH))
+
+
 @pytest.mark.parametrize(
     ("kind", "after"),
     [("full", 9), ("lora", STEPS_PER_EPOCH + 6), ("windows", 25)],

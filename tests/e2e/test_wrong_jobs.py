@@ -145,6 +145,23 @@ def test_model_that_is_not_there(ytrain_here: Here, place: Path, source: str, wo
 
 
 @pytest.mark.parametrize(
+    ("arguments", "target", "words"),
+    [
+        (["--workdir", "job"], ..., ["--workdir", "tiny.yaml is a file"]),
+        (["--cache", "job/cache"], ..., ["--cache", "tiny.yaml is a file"]),
+        ([], "file://./tiny.yaml/output", ["spec.output.target", "tiny.yaml is a file"]),
+    ],
+)
+def test_place_that_cannot_be_written_is_told_before_training(
+    ytrain_here: Here, place: Path, model_folder: Path, arguments: list[str], target: Any, words: list[str]
+) -> None:
+    write_job(place, model_folder, {"output": {"target": target} if target is not ... else {}})
+    arguments = [argument.replace("job", "tiny.yaml") for argument in arguments]
+    ytrain_here(place, "run", "tiny.yaml", *arguments).expect(2, *words)
+    assert nothing_trained(place / "runs/tiny")
+
+
+@pytest.mark.parametrize(
     ("lora", "words"),
     [
         ({"targets": ["q_porj"]}, ["spec.model.lora.targets", "q_porj", "q_proj"]),
@@ -290,3 +307,21 @@ def test_command_line_that_is_wrong(
     ytrain_here(place, *arguments).expect(2, *words)
     assert nothing_trained(place / "runs/tiny")
     assert not (place / "merged").exists() and not (place / "model").exists()
+
+
+def test_folder_that_several_ranks_refuse_stays_as_it_was(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    write_job(place, model_folder)
+    ytrain(place, "run", "tiny.yaml").expect(0)
+    write_job(place, model_folder, {"optimization.learningRate": 1e-4}, name="other")
+    (place / "thesis").mkdir()
+    (place / "thesis/chapter.tex").touch()
+    before = files_of(place / "runs/tiny")
+
+    for job, folder, words in (
+        ("other.yaml", "runs/tiny", "holds the run of another job"),
+        ("tiny.yaml", "thesis", "is not empty and holds no run"),
+    ):
+        ytrain(place, "run", job, "--workdir", folder, "--processes", "2").expect(2, words)
+
+    assert {path: content for path, content in files_of(place / "runs/tiny").items() if "stacks" not in path} == before
+    assert [path for path in files_of(place / "thesis") if "stacks" not in path and path != ".lock"] == ["chapter.tex"]

@@ -137,6 +137,8 @@ def test_failures_without_progress_spend_the_budget(machines: Machines, model_fo
         os.kill(here.ranks()[0], signal.SIGKILL)
     here.expect(5, "1 restarts in a row gained no step")
     assert json.loads((machines.run / "result.json").read_text())["failure"]["exitCode"] == 5
+    file = job(machines, model_folder, optimization__epochs=1)
+    machines.here(file, 2).expect(0, "done, 5 steps")  # whoever failed first, the folder may be used again
 
 
 def test_a_finished_job_is_not_trained_again(machines: Machines, model_folder: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_models import random_model, random_samples, segments
+from tests.conftest import make_model_folder
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from ytrain.data.rows import build_row
@@ -44,6 +45,14 @@ def test_a_new_adapter_changes_nothing_and_its_weights_are_float32(model_folder:
         assert torch.equal(model.hidden(row), before)
     assert model.trainable() and all("lora_" in name for name in model.trainable())
     assert {parameter.dtype for parameter in model.trainable().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("tied", "target"), [(False, "lm_head"), (True, "lm_head"), (True, "embed_tokens")])
+def test_an_adapter_on_the_output_head_is_refused(tmp_path: Path, tied: bool, target: str) -> None:
+    folder = make_model_folder(tmp_path, tie_word_embeddings=tied)
+    base = load_language_model(folder, compute_dtype=torch.float32, device=CPU, trained=False)
+    with pytest.raises(SpecError, match=rf"spec.model.lora.targets: .*{target} is the output head.*leave it out"):
+        add_adapter(base, rank=4, alpha=8, dropout=0.0, targets=["q_proj", target], seed=1)
 
 
 def test_the_start_model_is_the_adapter_switched_off(model_folder: Path) -> None:
@@ -94,6 +103,24 @@ def test_merged_equals_adapter(model_folder: Path, tokenizer: PreTrainedTokenize
     with torch.no_grad(), model.generating() as module:
         expected = module(input_ids=ids[None]).logits
         assert (merged(input_ids=ids[None]).logits - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_an_adapter_that_cannot_be_merged_is_told(model_folder: Path, tmp_path: Path) -> None:
+    adapter, merged = tmp_path / "adapter", tmp_path / "merged"
+    adapted(model_folder).peft.save_pretrained(adapter)
+    wide = make_model_folder(tmp_path / "wide", hidden_size=64)
+    with pytest.raises(SpecError, match=r"does not fit its base model, or is damaged: .*size mismatch"):
+        merge_adapter(adapter, merged, base=wide)
+    with pytest.raises(SpecError, match=r"--base: .* has no config.json"):
+        merge_adapter(adapter, merged, base=adapter)
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(SpecError, match=r"or is damaged: .*incomplete"):
+        merge_adapter(adapter, merged, base=model_folder)
+    (adapter / "adapter_config.json").write_text("{")
+    with pytest.raises(SpecError, match="or is damaged"):
+        merge_adapter(adapter, merged)
+    assert not merged.exists()
 
 
 def test_an_output_with_other_logits_is_refused_and_not_left_behind(

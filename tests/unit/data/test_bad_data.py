@@ -90,6 +90,11 @@ def test_all_records_left_out(write_source: WriteSource, prepared: Prepare) -> N
         prepared(write_source('{"x": 1}'), bad=1.0)
 
 
+def test_a_repeat_that_leaves_nothing(write_source: WriteSource, prepared: Prepare) -> None:
+    with pytest.raises(DataError, match=r"data.train: with these values of repeat the first epoch sees no record"):
+        prepared(write_source(GOOD, repeat=0.3))
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -134,6 +139,17 @@ def test_a_text_of_one_token_has_nothing_to_learn(write_source: WriteSource, pre
     template = "{% for m in messages if m.role == 'assistant' %}{{ m.content }}{% endfor %}"
     with pytest.raises(DataError, match=r"train.jsonl:1: no token to learn"):
         prepared(write_source('{"prompt": "Hi", "response": "x"}'), chat_template=template)
+
+
+def test_a_token_that_the_model_lacks(write_source: WriteSource, prepared: Prepare) -> None:
+    data = write_source("\n".join(['{"prompt": "Hi", "response": "Hi"}', GOOD]))
+    whole = prepared(data).dataset
+    id_ = max(whole[1].input_ids.tolist())
+    assert id_ > max(whole[0].input_ids.tolist())
+    report = prepared(data, bad=0.5, vocabulary=id_).report
+    assert (report.used, report.reasons) == (1, {"a token that the model does not have": 1})
+    assert f"(id {id_}); its vocabulary has {id_} tokens" in report.first_skipped[0].reason
+    assert prepared(data, vocabulary=id_ + 1).report.bad == 0
 
 
 def test_half_a_surrogate_pair_is_no_character(write_source: WriteSource, prepared: Prepare) -> None:

@@ -109,3 +109,7 @@ def test_a_fraction_of_a_source_is_seen_in_turn() -> None:
     assert sorted(index for epoch in seen for index in epoch if index < 10) == sorted([*range(10)] * 3)
     assert [sum(index >= 10 for index in epoch) for epoch in seen] == [3] * 10
     assert seen != [epoch_samples([(10, 0.3), (2, 1.5)], 8, epoch).tolist() for epoch in range(10)]
+
+
+def test_an_epoch_without_samples_has_no_rows() -> None:
+    assert len(plan_rows([5], 1, 0, row_tokens=8, samples=np.empty(0, np.int64))) == 0

@@ -1,6 +1,8 @@
 """Each file type gives its records with their lines; a bad line costs that line, a bad file says where it breaks."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from struct import pack
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +35,7 @@ def _read(tmp_path: Path, name: str, content: str | bytes) -> list[tuple[int, ob
             [(1, {"a": 1}), (2, "Expecting value at column 6"), (3, {"a": 3})],
         ),
         ("a.jsonl", "[" * 100_000 + "\n1\n", [(1, "nested too deeply"), (2, 1)]),
+        ("a.jsonl", '{"a": ' + "1" * 5000 + "}\n1\n", [(1, "a number with too many digits"), (2, 1)]),
         ("a.json", '[{"a": 1},\n {"a":\n 2}\n]\n', [(1, {"a": 1}), (2, {"a": 2})]),
         ("a.json", "\n [ ]\n", []),
         ("a.json", '{\n"a": 1\n}', [(1, {"a": 1})]),
@@ -66,6 +69,33 @@ def test_a_parquet_file_counts_rows(tmp_path: Path) -> None:
     assert records[599] == RawRecord(600, {"text": "599", "messages": None})
 
 
+def test_times_of_a_parquet_file_may_be_as_fine_as_pandas_writes_them(tmp_path: Path) -> None:
+    turn = pa.struct([("content", pa.string()), ("at", pa.timestamp("ns", tz="UTC"))])
+    table = pa.table(
+        {
+            "at": pa.array([1_500], pa.timestamp("ns")),
+            "took": pa.array([1_500], pa.duration("ns")),
+            "messages": pa.array([[{"content": "a", "at": 1_500}]], pa.list_(turn)),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    [record] = read_records(DataFile(tmp_path / "a.parquet", "a.parquet"))
+    assert record.value["took"] == timedelta(microseconds=1)
+    assert record.value["at"] == datetime(1970, 1, 1, microsecond=1)
+    assert record.value["messages"][0]["at"] == datetime(1970, 1, 1, microsecond=1, tzinfo=UTC)
+
+
+def test_a_row_that_python_cannot_hold_costs_that_row(tmp_path: Path) -> None:
+    texts = pa.Array.from_buffers(pa.string(), 3, [None, pa.py_buffer(pack("4i", 0, 1, 2, 3)), pa.py_buffer(b"a\xffb")])
+    late = pa.array([0, 0, 2**62], pa.timestamp("us"))
+    pq.write_table(pa.table({"text": texts, "at": late}), tmp_path / "a.parquet")
+    records = list(read_records(DataFile(tmp_path / "a.parquet", "a.parquet")))
+    assert [record.line for record in records] == [1, 2, 3]
+    assert records[0].value["text"] == "a"
+    assert "0xff" in str(records[1].fault)
+    assert "out of range" in str(records[2].fault)
+
+
 def test_a_long_text_comes_in_pieces_of_one_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "TEXT_BLOCK_CHARACTERS", 10)
     assert _read(tmp_path, "a.txt", "12345\n12345\nlast\n") == [
@@ -90,6 +120,11 @@ def test_a_long_text_comes_in_pieces_of_one_document(tmp_path: Path, monkeypatch
         ("a.json", b'[{"a": 1},\n{"a" 2}]', r"a.json:2: broken JSON in an array: Expecting ':'"),
         ("a.json", b'[{"a": 1}\n{"a": 2}]', r"a.json:2: broken JSON: expected ',' or ']', found '\{'"),
         ("a.json", b'[{"a": 1},\n', r"a.json:2: broken JSON in an array"),
+        ("a.json", b'[{"a": 1}]\n[{"a": 2}]', r"a.json:2: broken JSON: the array ends, and then comes '\['"),
+        ("a.json", b"[]\n1", r"a.json:2: broken JSON: the array ends"),
+        ("a.json", b"[1,\n" + b"[" * 100_000, r"a.json:2: broken JSON in an array: nested too deeply"),
+        ("a.json", b"[1,\n" + b"1" * 5000 + b"]", r"a.json:2: broken JSON in an array: a number with too many digits"),
+        ("a.json", b'{"a":\n' + b"[" * 100_000, r"a.json: broken JSON: nested too deeply"),
         ("a.parquet", b"PAR1 no", r"a.parquet: not a readable Parquet file"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.torch import save_file
-from tests.conftest import write_chats
+from tests.conftest import make_model_folder, write_chats
 from transformers import MixtralConfig
 
 from ytrain.data.order import plan_epoch
@@ -83,6 +83,12 @@ def test_a_target_that_no_layer_has_is_found_without_weights(place: Any) -> None
     assert finding.startswith("spec.model.lora.targets") and "q_proj" in finding
 
 
+def test_an_adapter_on_the_output_head_is_found_without_weights(place: Any) -> None:
+    model = place.job["spec"]["model"] | {"lora": {"targets": ["q_proj", "lm_head"]}}
+    (finding,) = place.check(model=model).findings.messages
+    assert "lm_head is the output head" in finding
+
+
 def test_a_teacher_with_another_vocabulary(place: Any, model_folder: Path, tmp_path: Path) -> None:
     teacher = tmp_path / "teacher"
     shutil.copytree(model_folder, teacher)
@@ -90,6 +96,12 @@ def test_a_teacher_with_another_vocabulary(place: Any, model_folder: Path, tmp_p
     (teacher / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
     (finding,) = place.check(sft={"teacher": {"source": f"file://{teacher}"}}).findings.messages
     assert "vocabulary has 300 tokens" in finding
+
+
+def test_a_model_with_fewer_tokens_than_its_tokenizer(place: Any, tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "small", vocab_size=200)
+    (finding,) = place.check(model={"source": f"file://{folder}"}).findings.messages
+    assert "a token that the model does not have: '<|im_start|>' (id 257)" in finding
 
 
 def test_a_model_folder_without_weights_or_tokenizer(place: Any, model_folder: Path, tmp_path: Path) -> None:

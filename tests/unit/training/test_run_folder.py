@@ -1,6 +1,8 @@
 """Who may use a work folder, and what may lie in it before it is asked."""
 
 from pathlib import Path
+from resource import RLIMIT_FSIZE, getrlimit, setrlimit
+from signal import SIG_IGN, SIGXFSZ, signal
 from threading import Event, Thread
 
 import pytest
@@ -31,6 +33,23 @@ def test_killed_while_it_said_whose_run_it_is(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(FileNotFoundError):
         folder.open("mine", "kind: YTrainJob")
     RunFolder(tmp_path).check("mine", "auto")
+
+
+def test_the_owner_of_a_run_stays_where_it_can_no_longer_be_written(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.open("mine", "kind: YTrainJob")
+    (folder.checkpoints / "step-000001").mkdir(parents=True)
+    soft, hard = getrlimit(RLIMIT_FSIZE)
+    ignored = signal(SIGXFSZ, SIG_IGN)
+    setrlimit(RLIMIT_FSIZE, (0, hard))  # as on a full disk, files can be emptied and not filled
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            folder.open("mine", "kind: YTrainJob")
+    finally:
+        setrlimit(RLIMIT_FSIZE, (soft, hard))
+        signal(SIGXFSZ, ignored)
+    folder.check("mine", "auto")
+    assert folder.job.read_text() == "kind: YTrainJob"
 
 
 def test_a_folder_in_use_is_refused_or_waited_for(tmp_path: Path) -> None:

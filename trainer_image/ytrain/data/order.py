@@ -98,6 +98,8 @@ def plan_rows(lengths: Sizes, seed: int, epoch: int, *, row_tokens: int, samples
     """
     sizes = np.asarray(lengths)
     order = _shuffled(len(sizes) if samples is None else samples, seed, epoch)
+    if not len(order):  # a small source of which an epoch sees a part
+        return RowOrder(order, np.zeros(1, np.int64))
     ends = np.cumsum(sizes[order], dtype=np.int64)
     buffers = np.searchsorted(
         ends, np.arange(1, ends[-1] // (LOOKAHEAD_ROWS * row_tokens) + 1) * LOOKAHEAD_ROWS * row_tokens

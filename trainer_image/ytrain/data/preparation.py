@@ -90,7 +90,10 @@ def prepare(
         _write_skipped(folders, skipped)
     _judge(report, max_bad_fraction, where, settings)
     parts = tuple((folder / TOKENS, repeat) for folder, (_, repeat) in zip(folders, reports, strict=True))
-    return PreparedData(TokenDataset(parts), report, parts)
+    dataset = TokenDataset(parts)
+    if not len(dataset.epoch_samples(seed=0, epoch=0)):
+        raise DataError(f"{where}: with these values of repeat the first epoch sees no record at all. Raise one.")
+    return PreparedData(dataset, report, parts)
 
 
 def _digest(name: str, path: Path) -> str:

@@ -99,10 +99,16 @@ def _convert(name: str, encoding: str) -> str:
 def _decode_line(number: int, line: str) -> RawRecord:
     try:
         return RawRecord(number, json.loads(line.rstrip()))
-    except json.JSONDecodeError as error:
-        return RawRecord(number, fault=f"{error.msg} at column {error.colno}")
-    except RecursionError:
-        return RawRecord(number, fault="nested too deeply")
+    except (ValueError, RecursionError) as error:
+        at = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        return RawRecord(number, fault=_words(error) + at)
+
+
+def _words(error: ValueError | RecursionError) -> str:
+    """What json found wrong; Python refuses whole numbers of more than 4300 digits."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
 
 
 def _read_jsonl(file: DataFile) -> Iterator[RawRecord]:
@@ -125,8 +131,9 @@ def _read_json(file: DataFile) -> Iterator[RawRecord]:
         return
     try:
         value = json.loads("".join(_lines(file)))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file.name}:{error.lineno}: broken JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise DataError(f"{file.name}{line}: broken JSON: {_words(error)}") from error
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         for number, record in enumerate(value["data"], start=1):
             yield RawRecord(number, record)
@@ -176,15 +183,21 @@ def _read_array(file: DataFile) -> Iterator[RawRecord]:
     while True:
         found = cursor.peek()
         if found == "]" and expected != "[":
-            return
+            break
         if found != expected:
             raise DataError(f"{file.name}:{cursor.line}: broken JSON: expected {expected!r} or ']', found {found!r}")
         cursor.skip(1)
         if cursor.peek() == "]" and expected == "[":
-            return
+            break
         line, value = cursor.line, _element(cursor, decoder, file.name)
         yield RawRecord(line, value)
         expected = ","
+    cursor.skip(1)
+    if found := cursor.peek():
+        raise DataError(
+            f"{file.name}:{cursor.line}: broken JSON: the array ends, and then comes {found!r}; put all records into "
+            "one array, or one on each line of a .jsonl file"
+        )
 
 
 def _element(cursor: _Cursor, decoder: json.JSONDecoder, name: str) -> Any:
@@ -192,13 +205,15 @@ def _element(cursor: _Cursor, decoder: json.JSONDecoder, name: str) -> Any:
     while True:
         try:
             value, end = decoder.raw_decode(cursor.text)
-        except json.JSONDecodeError as error:
-            if cursor.fill(wanted):  # the element may go on beyond the window
-                wanted *= 2
-                continue
-            line = cursor.line + error.lineno - 1
+        except (ValueError, RecursionError) as error:
+            line = cursor.line
+            if isinstance(error, json.JSONDecodeError):
+                if cursor.fill(wanted):  # the element may go on beyond the window
+                    wanted *= 2
+                    continue
+                line += error.lineno - 1
             raise DataError(
-                f"{name}:{line}: broken JSON in an array: {error.msg}; nothing after it can be read"
+                f"{name}:{line}: broken JSON in an array: {_words(error)}; nothing after it can be read"
             ) from error
         cursor.skip(end)
         return value
@@ -257,12 +272,41 @@ def _read_parquet(file: DataFile) -> Iterator[RawRecord]:
         row = 0
         try:
             for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
-                for value in batch.to_pylist():
+                for value, fault in _rows(batch.cast(_in_microseconds(batch.schema), safe=False)):
                     row += 1
-                    yield RawRecord(row, value)
+                    yield RawRecord(row, value, fault)
                 file.done.count = done + size * row // table.metadata.num_rows
         except pa.ArrowInvalid as error:
             raise DataError(f"{file.name}: not a readable Parquet file: {error}") from error
+
+
+def _rows(batch: pa.RecordBatch) -> list[tuple[Any, str | None]]:
+    """Rows as Python values, or why one is none: a text that is not UTF-8, a date beyond the year 9999."""
+    try:
+        return [(value, None) for value in batch.to_pylist()]
+    except (ValueError, OverflowError) as error:
+        if batch.num_rows == 1:
+            return [(None, str(error))]
+        return [row for number in range(batch.num_rows) for row in _rows(batch.slice(number, 1))]
+
+
+def _in_microseconds(schema: pa.Schema) -> pa.Schema:
+    """The schema with times that Python can hold: pandas writes nanoseconds, which pyarrow refuses to cut off."""
+    return pa.schema([field.with_type(_shortened(field.type)) for field in schema])
+
+
+def _shortened(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_shortened(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_shortened(field.type)) for field in kind.fields])
+    return kind
 
 
 def _parquet(file: DataFile) -> Any:

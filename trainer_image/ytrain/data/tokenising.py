@@ -48,6 +48,8 @@ class TokenSettings:
     """Jinja text in place of the tokenizer's template."""
     chat_template_args: Mapping[str, Any] = field(default_factory=dict)
     """Variables for the template."""
+    vocabulary: int | None = None
+    """Tokens that the model has; the tokenizer may know more. Absent: all of the tokenizer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,13 @@ class Tokeniser:
         if not learnable:
             report.bad += 1
             report.skip(record.source, record.line, "no token to learn", "", self._log)
+            return []
+        largest = max(int(ids.max()) for ids, _ in learnable)
+        if self._settings.vocabulary is not None and largest >= self._settings.vocabulary:
+            token = self._tokenizer.convert_ids_to_tokens(largest)
+            detail = f"{token!r} (id {largest}); its vocabulary has {self._settings.vocabulary} tokens"
+            report.bad += 1
+            report.skip(record.source, record.line, "a token that the model does not have", detail, self._log)
             return []
         context = split_context(limit, chat=not isinstance(record.record, Text))
         fitted = [piece for ids, mask in learnable for piece in fit(ids, mask, limit, policy, context)]

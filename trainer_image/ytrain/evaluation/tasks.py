@@ -1,11 +1,12 @@
 """Tasks answered by generating: the share of questions that the model answers exactly, greedily decoded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from ytrain.engine.world import World
 from ytrain.models.language_model import LanguageModel
@@ -72,21 +73,29 @@ def _generate(
 ) -> list[str]:
     encoded = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     width = max(len(ids) for ids in encoded)
-    input_ids = torch.full((len(encoded), width), stop_ids[0])  # padding stands left, masked out
+    padding = stop_ids[0] if stop_ids else 0
+    input_ids = torch.full((len(encoded), width), padding)  # padding stands left, masked out
     mask = torch.zeros_like(input_ids)
     for i, ids in enumerate(encoded):
         input_ids[i, width - len(ids) :] = torch.tensor(ids)
         mask[i, width - len(ids) :] = 1
-    with model.generating() as module:
+    with model.generating() as module, _plainly(module):
         output: Any = module.generate(  # type: ignore[operator]
             input_ids=input_ids.to(model.device),
             attention_mask=mask.to(model.device),
             max_new_tokens=max_new_tokens,
             do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=list(stop_ids),
-            pad_token_id=stop_ids[0],
+            eos_token_id=list(stop_ids) or None,
+            pad_token_id=padding,
         )
     return [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in output[:, width:].tolist()]
+
+
+@contextmanager
+def _plainly(module: Any) -> Iterator[None]:
+    """Without the model's generation_config.json, whose penalties (such as Qwen2.5's on repetition) are not greedy."""
+    own, module.generation_config = module.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        module.generation_config = own

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -195,7 +196,8 @@ class Agent:
         self._signalled = False
         threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, len(os.sched_getaffinity(0)) // worker.slots)
         folder = worker.options.folder.stacks
-        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # the ranks say it
+            folder.mkdir(parents=True, exist_ok=True)
         interface = _interface(worker.address)
         self._processes = []
         for local in range(worker.slots):

@@ -23,6 +23,7 @@ from typing import Any
 from ytrain.engine.process import prepare_process
 from ytrain.launcher.failures import LOST_PEER
 from ytrain.methods.options import RunOptions
+from ytrain.models.folder import check_writable
 from ytrain.training.stop import StopRequest, stop_on_signals
 from ytrain_api import JobFile
 from ytrain_api.errors import Preempted, YTrainError
@@ -56,12 +57,12 @@ def main(task: RankTask, channel: Connection, output: Connection) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.environ.update(task.environment)
     threading.Thread(target=_end_with_the_agent, args=(channel,), daemon=True).start()
-    stacks = task.stacks.open("w")
-    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     progress = ChannelProgress(channel)
     code, end = 0, {"done": True}
     try:
-        with stop_on_signals(progress.note) as stop:
+        check_writable(task.options.folder.path, field="--workdir")
+        with task.stacks.open("w") as stacks, stop_on_signals(progress.note) as stop:
+            faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
             _train(task, progress, stop)
     except BaseException as error:
         code, end = _told(error)

@@ -27,8 +27,8 @@ from ytrain.methods.facts import facts_of_finished
 from ytrain.methods.options import RunOptions
 from ytrain.report.live import Progress
 from ytrain.training.failure import record_failure
-from ytrain.training.run_folder import RunFolder
-from ytrain_api import JobFile, config_digest
+from ytrain.training.run_folder import RunFolder, run_identity
+from ytrain_api import JobFile, config_digest, dump_job
 from ytrain_api.errors import (
     DataError,
     Preempted,
@@ -269,8 +269,13 @@ def _conclude(outcome: Outcome, job_file: JobFile, workdir: Path | None) -> None
     try:
         _raise(outcome)
     except YTrainError as error:
-        if workdir is not None and workdir.is_dir():
-            record_failure(RunFolder(workdir), job_file, error)
+        if workdir is not None:
+            folder, job = RunFolder(workdir), job_file.job
+            if folder.unused():
+                folder.open(run_identity(job), dump_job(job))
+            # A folder that was refused may hold another job's run, or a user's own files.
+            if folder.unfinished_run_of(job):
+                record_failure(folder, job_file, error)
         raise
 
 

@@ -30,7 +30,7 @@ from ytrain.methods.reading import check_same_data, inputs_of_run
 from ytrain.methods.scoring_cost import ScoringCost, scoring_cost
 from ytrain.methods.setup import row_tokens
 from ytrain.methods.stopwatch import Stopwatch
-from ytrain.models.folder import check_empty
+from ytrain.models.folder import check_empty, check_writable
 from ytrain.models.load import load_language_model
 from ytrain.models.probe import check_packed_forward
 from ytrain.report.live import Progress
@@ -138,9 +138,11 @@ def _target(spec: Spec, options: RunOptions, scored_as: str) -> Path:
     """Where the records go. What this work folder wrote there of the same scores is replaced, else it is refused."""
     wanted = spec.output.target
     path = options.folder.output if wanted is None else locate(wanted, options.base_dir, options.claims)
+    field = f"spec.output.target: {wanted or path}"
     record = read_json(path / RECORD) if (path / RECORD).is_file() else {}
     if record.get("folder") != str(options.folder.path.resolve()) or record.get("scoredAs") != scored_as:
-        check_empty(path, field=f"spec.output.target: {wanted or path}")
+        check_empty(path, field=field)
+    check_writable(path.parent, field=field)  # they are written beside their place
     return path
 
 

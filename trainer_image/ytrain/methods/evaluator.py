@@ -51,12 +51,17 @@ class Evaluator:
             "world": world,
         }
 
-    def before(self) -> None:
-        """Measure the start, unless a run that is resumed has done so."""
+    def before(self, position: int, total: int) -> None:
+        """Measure the start, unless a run that goes on from step `position` of `total` has done so.
+
+        Such a run is measured where it goes on, if that was due there and the stop came first.
+        """
         if not self._world.agree(self._folder.evaluation.is_file()):
             self._write(before=self._measure(0), history=[])
         elif self._world.leads:
             self._tell(read_json(self._folder.evaluation))
+        if self._world.agree(self._missing(position, total)):
+            self.during(position)
 
     def during(self, step: int) -> None:
         """Measure at a step in the middle; a step measured before a resume is replaced."""
@@ -72,6 +77,12 @@ class Evaluator:
         if self._world.leads:
             record = read_json(self._folder.evaluation)
             self._write(before=record["before"], history=record["history"], after=measured)
+
+    def _missing(self, step: int, total: int) -> bool:
+        every = self._spec.evaluation.every_steps
+        if not self._world.leads or not every or step % every or not 0 < step < total:
+            return False
+        return all(entry["step"] != step for entry in read_json(self._folder.evaluation)["history"])
 
     def _write(self, **record: Any) -> None:
         if self._world.leads:

@@ -16,7 +16,8 @@ from ytrain.data.records import Chat, Unusable
 from ytrain.data.tokenising import TokenSettings
 from ytrain.evaluation.tasks import Question, Task
 from ytrain.methods.chosen import chosen_method
-from ytrain.models.load import load_tokenizer
+from ytrain.models.folder import check_writable, full_disk_told
+from ytrain.models.load import load_tokenizer, vocabulary_size
 from ytrain.sources import DataFiles, Resolved, Sources
 from ytrain_api import JobFile
 from ytrain_api.errors import DataError
@@ -62,11 +63,13 @@ def load_inputs(
         tell: is told now and then how far tokenising is.
 
     Raises:
-        SpecError: a source or the tokenizer is wrong.
+        SpecError: a source or the tokenizer is wrong, or the cache cannot be written.
         DataError: the data cannot be used.
+        TrainingError: the cache's disk is full.
         TransientError: the Hub cannot be reached.
     """
     spec = job_file.job.spec
+    check_writable(cache, field="--cache")
     method = chosen_method(spec)
     model = sources.resolve(spec.model.source)
     tokenizer = load_tokenizer(model.path)
@@ -78,6 +81,7 @@ def load_inputs(
         system_prompt=spec.data.system_prompt,
         chat_template=_template(spec.data.chat_template, sources),
         chat_template_args=spec.data.chat_template_args,
+        vocabulary=vocabulary_size(model.path),
     )
     if settings.chat_template is not None:
         tokenizer.chat_template = settings.chat_template  # so that the output carries the one it was trained with
@@ -93,16 +97,18 @@ def load_inputs(
     def data(
         entries: Sequence[DataSource], where: str, skipped: Path | None = None, settings: TokenSettings = settings
     ) -> PreparedData:
-        return prepare(
-            entries,
-            tokenizer,
-            settings,
-            cache,
-            max_bad_fraction=spec.data.max_bad_fraction,
-            where=where,
-            skipped=skipped,
-            tell=tell,
-        )
+        when_full = f"{cache} cannot hold the tokenised data. Free space there, or name another folder with --cache"
+        with full_disk_told(when_full):
+            return prepare(
+                entries,
+                tokenizer,
+                settings,
+                cache,
+                max_bad_fraction=spec.data.max_bad_fraction,
+                where=where,
+                skipped=skipped,
+                tell=tell,
+            )
 
     train, validation = (
         [files(entry.source, entry.format, entry.repeat) for entry in entries]

@@ -9,7 +9,7 @@ import torch
 
 from ytrain.methods.inputs import Inputs
 from ytrain.models.export import Verified, export
-from ytrain.models.folder import check_empty, digest
+from ytrain.models.folder import check_empty, check_writable, digest
 from ytrain.models.language_model import LanguageModel
 from ytrain.training.checkpoint import Position
 from ytrain.training.run_folder import RunFolder, read_json, write_json
@@ -28,7 +28,8 @@ class OutputFolder:
             the one of fewer steps, which is replaced. Absent: nothing may lie there.
 
     Raises:
-        SpecError: a claim without a folder here, a path that leaves its claim, or a folder that holds something else.
+        SpecError: a claim without a folder here, a path that leaves its claim, or a folder that holds something else or
+            cannot be written.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class OutputFolder:
         # True where the process died between writing the output and recording the end of the run.
         self.written = ours and read_json(record)["config"] == config
         self._outdated = ours and not self.written
+        field = f"spec.output.target: {spec.output.target or self.path}"
         if not ours:
-            check_empty(self.path, field=f"spec.output.target: {spec.output.target or self.path}")
+            check_empty(self.path, field=field)
+        check_writable(self.path.parent, field=field)  # it is written beside its place
 
     def write(self, model: LanguageModel, inputs: Inputs, position: Position) -> dict[str, Any]:
         """Export and verify; returns the `output` entry of result.json."""

@@ -11,9 +11,9 @@ from ytrain.models.folder import full_disk_told
 from ytrain.report.live import Progress
 from ytrain.report.page import write_report
 from ytrain.training.failure import record_failure
-from ytrain.training.run_folder import read_json, write_json
+from ytrain.training.run_folder import read_json, run_identity, write_json
 from ytrain.training.stop import StopRequest
-from ytrain_api import JobFile, YTrainJob, config_digest, dump_job
+from ytrain_api import JobFile, config_digest, dump_job
 from ytrain_api.errors import YTrainError
 
 
@@ -44,15 +44,15 @@ def run_job(
         if not folder.finished(config):
             work(job_file, options, config, progress, stop, world)
         return
-    with folder.claimed(wait_seconds=lock_seconds):
-        folder.check(_identity(job_file.job), options.resume)
+    when_full = f"{folder.path} cannot hold more. Free space, then run the same command to go on"
+    with full_disk_told(when_full), folder.claimed(wait_seconds=lock_seconds):
+        folder.check(run_identity(job_file.job), options.resume)
         if folder.finished(config):
             output = read_json(folder.result)["output"]["path"]
             progress.note(f"{folder.path}: this job is done already; its output is in {output}")
             progress.found(facts_of_finished(folder, job_file.job.spec))
             return
-        folder.open(_identity(job_file.job), dump_job(job_file.job))
-        when_full = f"{folder.path} cannot hold more. Free space, then run the same command to go on"
+        folder.open(run_identity(job_file.job), dump_job(job_file.job))
         try:
             with full_disk_told(when_full):
                 write_json(folder.result, work(job_file, options, config, progress, stop, world))
@@ -62,10 +62,3 @@ def run_job(
         except YTrainError as error:
             record_failure(folder, job_file, error)
             raise
-
-
-def _identity(job: YTrainJob) -> str:
-    """Digest of what a run must share with a folder's checkpoints: a run may go on to more epochs or steps."""
-    length = {"epochs": 1, "max_steps": None}
-    optimization = job.spec.optimization.model_copy(update=length)
-    return config_digest(job.model_copy(update={"spec": job.spec.model_copy(update={"optimization": optimization})}))

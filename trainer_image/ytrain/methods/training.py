@@ -86,7 +86,7 @@ def train(
             learner = _supervised_learner(spec, inputs, models, moves, world)
         loop = _loop(spec, inputs, learner, evaluator, folder, progress, stop)
         with watch.phase("evaluating", "evaluating before training"):
-            evaluator.before()
+            evaluator.before(loop.position.step, learner.total_steps)
         with watch.phase("training", "training"):
             position = loop.run()
     watch.move("saving", loop.saving_seconds, out_of="training")

@@ -24,6 +24,22 @@ def check_empty(folder: Path, *, field: str) -> None:
         raise SpecError(f"{field}: {folder} is a file; name a folder")
 
 
+def check_writable(folder: Path, *, field: str) -> None:
+    """Refuse a folder in which nothing can be written, or that cannot be made; writes nothing.
+
+    Raises:
+        SpecError: a part of its path is a file, or may not be written.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.access(path, os.F_OK))
+    if not there.is_dir():
+        raise SpecError(f"{field}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SpecError(
+            f"{field}: {there} cannot be written by user {os.getuid()}; let this user write there, or name another "
+            "folder"
+        )
+
+
 @contextmanager
 def staged(folder: Path, *, when_full: str = "Free space, then run the same command again") -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place when the block ends well, and is removed when not.

@@ -56,6 +56,16 @@ def load_config(folder: Path, field: str = "spec.model.source") -> PretrainedCon
     return config
 
 
+def vocabulary_size(folder: Path, field: str = "spec.model.source") -> int:
+    """Tokens that the model of a folder has.
+
+    Raises:
+        SpecError: no configuration that transformers knows without foreign code.
+    """
+    size: int = _read_config(folder, field).get_text_config().vocab_size
+    return size
+
+
 def load_module(
     folder: Path, *, dtype: torch.dtype, device: torch.device, field: str = "spec.model.source"
 ) -> PreTrainedModel:

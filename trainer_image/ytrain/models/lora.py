@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.tuners_utils import check_target_module_exists
+from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
 from safetensors import SafetensorError
 
 from ytrain.models.language_model import START_ADAPTER, LanguageModel
@@ -20,7 +20,7 @@ def add_adapter(
     """`model` with a new float32 adapter whose output is zero, so that training starts at the model itself.
 
     Raises:
-        SpecError: no layer of the model has one of the names in `targets`.
+        SpecError: no layer of the model has one of the names in `targets`, or the output head has.
     """
     config = LoraConfig(
         r=rank,
@@ -39,6 +39,7 @@ def add_adapter(
         raise SpecError(
             f"spec.model.lora.targets: {targets}: {error}; the linear layers of this model are {', '.join(linear)}"
         ) from error
+    _check_head(model, "spec.model.lora.targets")
     return LanguageModel(model.module, peft=peft, compute_dtype=model.compute_dtype)
 
 
@@ -48,7 +49,8 @@ def continue_adapter(
     """`model` with the adapter of `folder` to go on with, and a frozen copy of it as the start to compare with.
 
     Raises:
-        SpecError: the folder holds no adapter, or one of another rank, scale or targets, or of another model.
+        SpecError: the folder holds no adapter, or one of another rank, scale or targets, or of another model, or one on
+            the output head.
     """
     field = "spec.model.lora.startFrom"
     if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
@@ -74,8 +76,20 @@ def continue_adapter(
     except (RuntimeError, ValueError, SafetensorError) as error:
         reason = shorten(str(error), 300)
         raise SpecError(f"{field}: the adapter in {folder} does not fit the model, or is damaged: {reason}") from error
+    _check_head(model, field)
     peft.set_adapter("default")
     return LanguageModel(model.module, peft=peft, compute_dtype=model.compute_dtype)
+
+
+def _check_head(model: LanguageModel, field: str) -> None:
+    """Refuse an adapter on the output head, whose weights are used without their module, so it would not be trained;
+    and one on embeddings that are tied to it, which cannot be merged: the merged weight would be the head's too."""
+    weight = model.head().weight_VD
+    for name, layer in model.module.named_modules():
+        if isinstance(layer, BaseTunerLayer) and getattr(layer.get_base_layer(), "weight", None) is weight:
+            raise SpecError(
+                f"{field}: {name} is the output head, or shares its weights, which can have no adapter; leave it out"
+            )
 
 
 def _adapted(model: LanguageModel, targets: Any) -> set[str]:

@@ -1,15 +1,20 @@
 """Merging a LoRA adapter into its base model, in float32, and reading the result back before it counts as written."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from ytrain.models.folder import check_empty, staged
+from ytrain.models.load import load_module
 from ytrain_api.errors import SpecError, TrainingError
 
 RELATIVE_TOLERANCE = 1e-3
@@ -27,19 +32,23 @@ def merge_adapter(adapter: Path, folder: Path, *, base: Path | None = None) -> f
         The largest difference between the merged model's logits, read back, and the adapter's, relative to the largest.
 
     Raises:
-        SpecError: `adapter` holds no adapter, its base is not there, or `folder` is taken.
+        SpecError: `adapter` holds no adapter or one that does not fit its base, which is not there or damaged, or
+            `folder` is taken.
         TrainingError: the merged model gives other logits; nothing is left behind.
     """
     check_empty(folder, field="DIR")
     if not (adapter / "adapter_config.json").is_file():
         raise SpecError(f"ADAPTER: {adapter} has no adapter_config.json; give the folder of a LoRA adapter")
-    named = base or Path(str(LoraConfig.from_pretrained(str(adapter)).base_model_name_or_path))
+    with _damage_told(adapter):
+        named = base or Path(str(LoraConfig.from_pretrained(str(adapter)).base_model_name_or_path))
     if not named.is_dir():
         raise SpecError(
             f"ADAPTER: {adapter} was trained on {named}, which is not here; give its folder with --base DIR"
         )
-    module = AutoModelForCausalLM.from_pretrained(named, dtype=torch.float32, use_safetensors=True)
-    model: Any = PeftModel.from_pretrained(module, str(adapter), use_safetensors=True)
+    field = "--base" if base else "ADAPTER: its base"
+    module = load_module(named, dtype=torch.float32, device=torch.device("cpu"), field=field)
+    with _damage_told(adapter):
+        model: Any = PeftModel.from_pretrained(module, str(adapter), use_safetensors=True)
     ids = torch.randint(
         0, module.config.get_text_config().vocab_size, PROBE_SHAPE, generator=torch.Generator().manual_seed(0)
     )
@@ -57,6 +66,17 @@ def merge_adapter(adapter: Path, folder: Path, *, base: Path | None = None) -> f
                 f"{RELATIVE_TOLERANCE:g}); nothing was written to {folder}"
             )
     return difference
+
+
+@contextmanager
+def _damage_told(adapter: Path) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        reason = shorten(str(error), 300)
+        raise SpecError(
+            f"ADAPTER: the adapter in {adapter} does not fit its base model, or is damaged: {reason}"
+        ) from error
 
 
 def _logits(model: Any, ids: Tensor) -> Tensor:

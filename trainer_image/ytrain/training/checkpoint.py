@@ -25,6 +25,7 @@ from torch import Tensor
 from ytrain.engine.world import World
 from ytrain.models.folder import file_digest, staged
 from ytrain.training.background import BackgroundWrite, Part
+from ytrain_api.errors import TransientError
 from ytrain_api.status import CheckpointStatus
 
 TENSORS, STATE, MANIFEST = "tensors-{:05d}.safetensors", "state.json", "manifest.json"
@@ -104,12 +105,17 @@ class Checkpoints:
 
     def _write(self, position: Position, random: list[dict[str, str]], parts: Iterator[Part]) -> None:
         folder = self._folder / f"step-{position.step:06d}"
-        for path in self._folder.glob("step-*"):
-            if path.name >= folder.name:
+        for path in self._folder.glob(".step-*.partial"):
+            shutil.rmtree(path)  # what a save left that was killed: as large as a checkpoint
+        for path in self._folders():
+            if _step(path) >= position.step:
                 # Damaged, and passed over when the run was resumed; it must not count as the newest.
                 shutil.rmtree(path)
-        newest = (self._names() or ["none"])[-1]
-        when_full = f"last complete checkpoint: {newest}. Free space, then run the same command to go on from there"
+        newest = self._complete_ones()[-1:]
+        when_full = (
+            f"last complete checkpoint: {newest[0].name if newest else 'none'}. "
+            "Free space, then run the same command to go on from there"
+        )
         with staged(folder, when_full=when_full) as stage:
             for number, tensors in enumerate(parts, start=1):
                 # Not save_file, which keeps Python from running, and so training, until the disk has taken it all.
@@ -117,23 +123,31 @@ class Checkpoints:
             (stage / STATE).write_text(json.dumps({"position": asdict(position), "random": random}))
             _write_manifest(stage)
         self._saved(checkpoint_status(folder))
-        oldest = self._names()[-self._keep :][0]
-        for path in self._folder.glob("step-*"):
-            if path.name < oldest:  # or what a removal left of it that was killed
+        oldest = self._complete_ones()[-self._keep :][0]
+        for path in self._folders():
+            if _step(path) < _step(oldest):  # or what a removal left of it that was killed
                 shutil.rmtree(path)
 
     def latest(self, report_damage: Callable[[str], None]) -> Path | None:
-        """The newest checkpoint that is complete and undamaged; the damaged ones are reported and passed over."""
-        for name in sorted((path.name for path in self._folder.glob("step-*")), reverse=True):
-            problem = _problem(self._folder / name)
+        """The newest checkpoint that is complete and undamaged; the damaged ones are reported and passed over.
+
+        Raises:
+            TransientError: one cannot be read, which need not mean that it is damaged.
+        """
+        for path in reversed(self._folders()):
+            problem = _problem(path)
             if problem is None:
-                return self._folder / name
-            report_damage(f"checkpoint {self._folder / name} is damaged ({problem}); it is passed over")
+                return path
+            report_damage(f"checkpoint {path} is damaged ({problem}); it is passed over")
         return None
 
-    def _names(self) -> list[str]:
-        """Names of the complete checkpoints, oldest first."""
-        return sorted(path.parent.name for path in self._folder.glob(f"step-*/{MANIFEST}"))
+    def _folders(self) -> list[Path]:
+        """Folders of checkpoints, complete or not, oldest first; a copy under another name is none of them."""
+        found = self._folder.glob("step-*")
+        return sorted((path for path in found if path.name.removeprefix("step-").isdecimal()), key=_step)
+
+    def _complete_ones(self) -> list[Path]:
+        return [path for path in self._folders() if (path / MANIFEST).is_file()]
 
 
 def read_position(folder: Path) -> Position:
@@ -161,7 +175,7 @@ def checkpoint_status(folder: Path) -> CheckpointStatus:
     manifest = folder / MANIFEST
     written = datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
     return CheckpointStatus(
-        step=int(folder.name.removeprefix("step-")),
+        step=_step(folder),
         path=str(folder),
         complete=True,
         saved_at=written.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -187,13 +201,21 @@ class _StoredTensors(Mapping[str, Tensor]):
         return len(self._files)
 
 
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
 def _write_manifest(folder: Path) -> None:
     files = {path.name: {"bytes": path.stat().st_size, "xxh3": file_digest(path)} for path in sorted(folder.iterdir())}
     (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}))
 
 
 def _problem(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+    """What is wrong with a checkpoint, or None.
+
+    Raises:
+        TransientError: the system does not let it be read.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         if manifest["format"] != FORMAT:
@@ -205,8 +227,14 @@ def _problem(folder: Path) -> str | None:
                 return f"{name} has {size} bytes instead of {expected['bytes']}"
             if file_digest(folder / name) != expected["xxh3"]:
                 return f"the digest of {name} differs"
-    except (OSError, ValueError, KeyError) as error:
+    except (FileNotFoundError, ValueError, KeyError) as error:
         return str(error)
+    except OSError as error:
+        # Passed over, it would be removed with the next save, and perhaps all training with it.
+        raise TransientError(
+            f"checkpoint {folder} cannot be read: {error.strerror}. Mend that and run the same command again, "
+            "or remove the folder to go on from the one before"
+        ) from error
     return None
 
 

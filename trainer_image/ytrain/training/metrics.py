@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class MetricsLog:
 
     def __init__(self, folder: Path, *, after: int) -> None:
         path = folder / METRICS
-        kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= after]
+        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= after]
         replacement = path.with_suffix(".partial")
         replacement.write_text("".join(f"{line}\n" for line in kept))
         replacement.replace(path)
@@ -54,9 +55,15 @@ class MetricsLog:
         self._events.close()
 
 
-def _complete_lines(path: Path) -> list[str]:
-    """The lines of a metrics file, without a last one that was cut off by a kill."""
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8")
-    return text[: text.rfind("\n") + 1].splitlines()
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a metrics file up to the first that a kill or a loss of power has damaged; a checkpoint makes sure
+    that those of the steps before it are there."""
+    lines: list[str] = []
+    with suppress(FileNotFoundError), path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                json.loads(line)["step"]
+            except (ValueError, TypeError, KeyError):
+                break
+            lines.append(line.rstrip("\n"))
+    return lines

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from ytrain.models.folder import check_writable
+from ytrain_api import YTrainJob, config_digest
 from ytrain_api.errors import SpecError, TransientError
 
 Resume = Literal["auto", "never"]
@@ -40,9 +43,10 @@ class RunFolder:
         """Holds the folder for this process.
 
         Raises:
-            SpecError: another process trains in it.
+            SpecError: it cannot be written, or another process trains in it.
             TransientError: still after `wait_seconds`, such as a worker that was cut off and goes on.
         """
+        check_writable(self.path, field="--workdir")
         self.path.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + wait_seconds
         with (self.path / LOCK).open("w") as lock:
@@ -60,6 +64,19 @@ class RunFolder:
         result = read_json(self.result)
         return bool(result["state"] == "Succeeded" and result["digests"]["config"] == config)
 
+    def _there(self) -> list[str]:
+        """What lies in the folder that is not there before rank 0."""
+        return [path.name for path in self.path.iterdir() if path.name not in BEFORE_RANK_0]
+
+    def unused(self) -> bool:
+        """Whether it is there and no rank 0 has looked at it, nor anybody else used it."""
+        return self.path.is_dir() and not self._there()
+
+    def unfinished_run_of(self, job: YTrainJob) -> bool:
+        """Whether it holds this job's run, which has not ended well."""
+        mine = (self.path / IDENTITY).is_file() and self.identity() == run_identity(job)
+        return mine and not self.finished(config_digest(job))
+
     def check(self, identity: str, resume: Resume) -> None:
         """Refuse a folder that holds something else than this job's run.
 
@@ -68,8 +85,7 @@ class RunFolder:
         Raises:
             SpecError: files that are no run, another job's run, or this job's run with `--resume never`.
         """
-        there = [path.name for path in self.path.iterdir() if path.name not in BEFORE_RANK_0]
-        if there and not (self.path / IDENTITY).is_file():
+        if self._there() and not (self.path / IDENTITY).is_file():
             raise SpecError(f"{self.path}: is not empty and holds no run; name another folder with --workdir")
         if not self.begun():
             return
@@ -86,8 +102,10 @@ class RunFolder:
         if not self.begun():
             self.evaluation.unlink(missing_ok=True)
             shutil.rmtree(self.samples, ignore_errors=True)
-        (self.path / IDENTITY).write_text(identity)  # first: with anything else and without it, the folder is no run's
-        self.job.write_text(job_text)
+            # First: with anything else and without it, the folder is no run's. Once there is a checkpoint it is the
+            # same, and writing it again could leave it empty, by a full disk or a kill.
+            (self.path / IDENTITY).write_text(identity)
+        _write_whole(self.job, job_text)
 
     def begun(self) -> bool:
         """Whether there is a checkpoint to go on from."""
@@ -96,6 +114,13 @@ class RunFolder:
     def identity(self) -> str:
         """Digest of what the job must keep for the run to go on."""
         return (self.path / IDENTITY).read_text()
+
+
+def run_identity(job: YTrainJob) -> str:
+    """Digest of what a run must share with a folder's checkpoints: a run may go on to more epochs or steps."""
+    length = {"epochs": 1, "max_steps": None}
+    optimization = job.spec.optimization.model_copy(update=length)
+    return config_digest(job.model_copy(update={"spec": job.spec.model_copy(update={"optimization": optimization})}))
 
 
 def _locked(file: TextIO) -> bool:
@@ -112,10 +137,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write under a temporary name, then rename, so that no reader sees a half."""
+    """Write a record whole."""
+    _write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write under a temporary name, sync, then rename: no reader sees a half, and no loss of power leaves one."""
     partial = path.with_suffix(".partial")
     try:
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
