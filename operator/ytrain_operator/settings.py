@@ -26,7 +26,7 @@ class JobDefaults(Block):
     """The trainer's image; by digest in an air-gapped cluster."""
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: list[str] = Field(default_factory=list)
-    queue: str | None = None
+    queue: str | None = Field(default=None, min_length=1)
     """Kueue LocalQueue."""
     storage_class: str | None = None
     """Class of work volumes that are made for `storage.size`; None is the cluster's own default."""

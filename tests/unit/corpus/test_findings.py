@@ -33,6 +33,13 @@ def test_a_text_repeats_an_earlier_one(other: str, repeats: bool) -> None:
     assert near_duplicates(["something else", STORY, other], 0.9) == [0, 1, 1 if repeats else 2]
 
 
+def test_scripts_without_spaces_are_compared_by_characters() -> None:
+    text = "敏捷的棕色狐狸跳过了那只懒惰的狗。墙上的猫看着它们唱起了关于雨和雪的歌。"
+    assert near_duplicates([text, text.replace("狐狸", "狐")], 0.8) == [0, 0]
+    assert near_duplicates([text, "今天的天气很好。我们一起去公园散步吧。然后回家吃饭。"], 0.8) == [0, 1]
+    assert near_duplicates(["gpt模型训练数据清洗方法", "gpt模型训练数据清洗方案"], 0.7) == [0, 0]
+
+
 def test_similarity_is_the_share_of_common_word_groups() -> None:
     one, other = "a b c d e f", "a b c d e g"  # abc bcd cde in common, def and deg not: 3 of 5
     assert near_duplicates([one, other], 0.6) == [0, 0]

@@ -14,7 +14,9 @@ from datasketch import MinHash, MinHashLSH
 PERMUTATIONS = 64
 GROUP_WORDS = 3
 """Words of a word group."""
-_WORD = re.compile(r"\w+|[^\w\s]")
+_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Thai, Lao, Burmese, Khmer, Japanese, Chinese: with no spaces between words, a character stands for one."""
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
 
 
 def near_duplicates(texts: Iterable[str], similarity: float) -> list[int]:
