@@ -93,6 +93,16 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     assert len({line["gradientNorm"] for line in course(place / "whole")}) == 8
 
 
+def test_a_killed_run_goes_on_from_its_checkpoint(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    """Answers that were sampled and not yet learned are sampled again, and are the same."""
+    write_job(place, model_folder, JOB)
+    ytrain(place, "run", "tiny.yaml", "--workdir", "whole").expect(0)
+    command = ytrain.start(place, "run", "tiny.yaml", "--workdir", "killed")
+    command.until(partial(_has_steps, place / "killed", 3)).send(signal.SIGKILL).wait()
+    ytrain(place, "run", "tiny.yaml", "--workdir", "killed").expect(0, "going on from")
+    assert course(place / "killed") == course(place / "whole")
+
+
 def _has_steps(run: Path, steps: int) -> bool:
     return steps_written(run) >= steps
 
