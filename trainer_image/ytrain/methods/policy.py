@@ -60,7 +60,7 @@ def policy_learner(
 
     with (
         open_rewards(rl.reward, inputs.sources) as rewards,
-        _rollout(rl, inputs, models, stop_ids, folder, world) as rollout,
+        _rollout(rl, inputs, models, stop_ids, folder, world, progress) as rollout,
     ):
         yield PolicyLearner(
             model=models.current,
@@ -85,12 +85,19 @@ def policy_learner(
 
 @contextmanager
 def _rollout(
-    rl: Rl, inputs: Inputs, models: Models, stop_ids: list[int], folder: RunFolder, world: World
+    rl: Rl,
+    inputs: Inputs,
+    models: Models,
+    stop_ids: list[int],
+    folder: RunFolder,
+    world: World,
+    progress: Progress,
 ) -> Iterator[RolloutEngine]:
     """What samples; where that is a process, it ends with the block."""
     if rl.rollout.engine == "transformers":
         yield TransformersRollout(models.current, rl.rollout, rl.tree, stop_ids)
         return
+    progress.phase("starting vLLM")
     with vllm_rollout(
         models.current,
         inputs.model.path,
