@@ -52,12 +52,13 @@ def vllm_rollout(
     Raises:
         SpecError: vLLM cannot load the model.
     """
+    folder = folder.resolve()  # a process reads it that may work elsewhere
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     weights = _WeightsFolder(model, folder)
     process: VllmProcess | None = None
     try:
         settings = EngineSettings(
-            model=str(base if model.peft is not None else weights.write().folder),
+            model=str(base.resolve() if model.peft is not None else weights.write().folder),
             dtype=str(model.compute_dtype).removeprefix("torch."),
             vocabulary=model.head().weight_VD.shape[0],
             max_tokens=max_tokens,
