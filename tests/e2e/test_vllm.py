@@ -35,8 +35,8 @@ needs_vllm = pytest.mark.skipif(not installed, reason="vLLM is not installed bes
 GAP = 2e-4
 """Nats between the log-probabilities of vLLM and of our forward pass in float32; 3e-5 was seen."""
 
-ENTROPY_GAP = 0.5
-"""Nats by which an estimated entropy may be off: of the small model's 258 tokens 64 are told."""
+ENTROPY_GAP = 0.1
+"""Nats by which an estimated entropy may be off: of the small model's 258 tokens 64 are told, and 0.01 was seen."""
 
 START = 600.0
 """Longest time in seconds for vLLM to start: twenty, or minutes where others use the cores."""

@@ -22,7 +22,7 @@ from ytrain.rl.vllm.messages import Continuation, EngineSettings, Failed, Questi
 
 TOP_TOKENS = 64
 """Likeliest tokens whose log-probabilities estimate the entropy. vLLM gives all of them too, at a quarter of the speed;
-on answers of a 135M model 64 left a mean error of 0.06 nats of 2.3 (the tests print it)."""
+on answers of a 135M model the estimate was off by 0.05 nats of 2 on average, and by 0.5 at most."""
 
 LONGEST_REASON = 400
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
