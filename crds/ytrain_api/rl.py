@@ -10,6 +10,7 @@ from ytrain_api.units import Duration
 BuiltinRewardKind = Literal["exact", "regex", "numeric", "jsonSchema", "length"]
 Advantage = Literal["auto", "tree", "grpo", "drGrpo", "reinforcePlusPlus"]
 Gate = Literal["none", "nlirg", "entropy"]
+RolloutEngine = Literal["transformers", "vllm"]
 CallableUri = Annotated[
     str,
     StringConstraints(max_length=1024, pattern=r"^(pvc|file|configmap)://.+\.py:[A-Za-z_][A-Za-z0-9_]*$"),
@@ -94,6 +95,18 @@ class Reward(Block):
 class Rollout(Block):
     """How answers are sampled."""
 
+    engine: RolloutEngine = Field(
+        default="transformers",
+        description="What samples: transformers, the trained model itself; vllm, a vLLM engine beside each rank that "
+        "gets the weights before every step, where vLLM is installed.",
+    )
+    gpu_memory_utilization: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of a GPU's memory that vLLM takes for weights and cache; the rest is the trainer's. "
+        "Absent: 0.4.",
+    )
     prompts_per_step: int = Field(
         default=8, ge=1, le=65536, description="Prompts of one optimizer step, over all workers."
     )
@@ -112,6 +125,20 @@ class Rollout(Block):
     )
     updates: int = Field(
         default=1, ge=1, le=64, description="Optimizer steps taken on the same answers before new ones are sampled."
+    )
+
+    rules = (
+        Rule(
+            "!has(self.gpuMemoryUtilization) || self.engine == 'vllm'",
+            "gpuMemoryUtilization belongs to engine vllm; leave it out, or set engine: vllm",
+            ".gpuMemoryUtilization",
+        ),
+        Rule(
+            "self.engine != 'vllm' || self.temperature == 1.0 || self.topP == 1.0",
+            "vLLM tells the log-probabilities that rl learns from only without temperature or without topP; leave "
+            "temperature or topP at 1, or choose engine transformers",
+            ".topP",
+        ),
     )
 
 
@@ -177,5 +204,11 @@ class Rl(Block):
             "self.objective.advantage != 'tree' || has(self.tree)",
             "advantage tree needs sample trees; add rl.tree: {}, or choose auto, grpo, drGrpo or reinforcePlusPlus",
             ".objective.advantage",
+        ),
+        Rule(
+            "self.rollout.engine != 'vllm' || !has(self.tree) || !has(self.tree.pruning)",
+            "pruning compares hidden states, which vLLM does not give; leave pruning out, or choose "
+            "rollout.engine transformers",
+            ".tree.pruning",
         ),
     )

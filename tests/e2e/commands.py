@@ -41,13 +41,13 @@ class Command:
         path = self._folder / "output"
         return path.read_text() if path.is_file() else ""
 
-    def until(self, condition: Callable[[], Any]) -> "Command":
-        """Wait for a condition while the process runs."""
+    def until(self, condition: Callable[[], Any], *, patience: float = LIMIT_SECONDS) -> "Command":
+        """Wait for a condition while the process runs, at most `patience` seconds."""
         code = self._folder / "code"
         began = time.monotonic()
         while not condition():
             assert not code.is_file(), f"ended with {code.read_text()} before the condition came true:\n{self.output}"
-            assert time.monotonic() - began < LIMIT_SECONDS, f"the condition did not come true:\n{self.output}"
+            assert time.monotonic() - began < patience, f"the condition did not come true:\n{self.output}"
             time.sleep(0.002)
         return self
 

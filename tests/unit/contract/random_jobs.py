@@ -91,6 +91,12 @@ def keep_rules_of_method(method: str, block: dict[str, Any]) -> None:
     if method == "rl":
         block["reward"] = {"builtin": {"kind": "numeric", "tolerance": 0.5}}
         block.setdefault("tree", {})
+        rollout = block.get("rollout", {})
+        if rollout.get("engine") == "vllm":
+            rollout.pop("topP", None)
+            block["tree"].pop("pruning", None)
+        else:
+            rollout.pop("gpuMemoryUtilization", None)
     if method == "corpus":
         analyses = ("divergence", "clusters", "duplicates")
         for name in set(analyses) - set(block.get("analyses", analyses)):

@@ -42,6 +42,7 @@ from ytrain.rl.rewards import Failure
 from ytrain.sources import Sources
 from ytrain_api import JobFile, config_digest
 from ytrain_api.job import Spec
+from ytrain_api.rl import Rl
 
 PREVIEWS = 3
 
@@ -158,6 +159,20 @@ def _account(spec: Spec, inputs: Inputs, result: Check) -> None:
         result.notes.append(f"not data, ignored: {', '.join(inputs.ignored_files[:5])}")
 
 
+def _sampling(rl: Rl, config: PretrainedConfig, inputs: Inputs, compute_dtype: torch.dtype) -> str:
+    """What sampling takes besides, as far as it can be told."""
+    time = "time depends on how long answers become: the first steps of a run tell"
+    if rl.rollout.engine == "vllm":
+        return f"vLLM's weights and cache are not in this memory; {time}"
+    dataset = inputs.train.dataset
+    longest = int((dataset.lengths - dataset.supervised_counts).max())
+    cache = byte_size(sampling_cache_bytes(rl, config, longest, compute_dtype))
+    return (
+        f"sampling holds up to {cache} of keys and values in place of the activations, if answers take all of "
+        f"maxNewTokens; {time}"
+    )
+
+
 def _foretell_scoring(spec: Spec, config: PretrainedConfig, inputs: Inputs, result: Check) -> None:
     """What a corpus job will compute, and whether there is enough to compare."""
     cost, report = scoring_cost(spec, inputs.train.dataset), inputs.train.report
@@ -184,12 +199,7 @@ def _foretell(
             lambda: foretell_memory(spec, config, dataset, device=device, others=others, processes=processes)
         )
         if spec.rl is not None:
-            longest = int((dataset.lengths - dataset.supervised_counts).max())
-            cache = sampling_cache_bytes(spec.rl, config, longest, choose_precision(spec.model.precision, device))
-            result.notes.append(
-                f"sampling holds up to {byte_size(cache)} of keys and values in place of the activations, if answers "
-                "take all of maxNewTokens; time depends on how long they become: the first steps of a run tell"
-            )
+            result.notes.append(_sampling(spec.rl, config, inputs, choose_precision(spec.model.precision, device)))
         elif result.memory is not None:
             result.duration = foretell_duration(
                 spec, config, dataset, course, device=device, others=others, processes=processes

@@ -18,8 +18,10 @@ from ytrain.rl.credit import Group
 from ytrain.rl.learner import PolicyLearner
 from ytrain.rl.prompts import Prompt, Prompts
 from ytrain.rl.rewards import Failure, Sample, open_rewards
+from ytrain.rl.rollout import RolloutEngine
 from ytrain.rl.sampler import TransformersRollout
 from ytrain.rl.samples import write_samples
+from ytrain.rl.vllm.rollout import vllm_rollout
 from ytrain.rl.watch import Watch
 from ytrain.training.plan import Step
 from ytrain.training.run_folder import RunFolder
@@ -38,7 +40,7 @@ def policy_learner(
     """The learner of the job, its reward open.
 
     Raises:
-        SpecError: the reward cannot be opened, or the model cannot answer these prompts.
+        SpecError: the reward or the engine cannot be opened, or the model cannot answer these prompts.
     """
     rl = spec.rl
     assert rl is not None
@@ -56,14 +58,17 @@ def policy_learner(
     def decode(ids: np.ndarray) -> str:
         return str(tokenizer.decode(ids.tolist(), skip_special_tokens=True))
 
-    with open_rewards(rl.reward, inputs.sources) as rewards:
+    with (
+        open_rewards(rl.reward, inputs.sources) as rewards,
+        _rollout(rl, inputs, models, stop_ids, folder, world, progress) as rollout,
+    ):
         yield PolicyLearner(
             model=models.current,
             engine=moves,
             world=world,
             plan=steps,
             prompts=_prompts(spec, inputs),
-            rollout=TransformersRollout(models.current, rl.rollout, rl.tree, stop_ids),
+            rollout=rollout,
             rewards=rewards,
             settings=_settled(rl),
             gate=nlirg() if rl.objective.gate == "nlirg" else None,
@@ -76,6 +81,33 @@ def policy_learner(
             watch=Watch(note=progress.note if world.leads else lambda _: None, total_steps=steps.total_steps),
             keep=keep,
         )
+
+
+@contextmanager
+def _rollout(
+    rl: Rl,
+    inputs: Inputs,
+    models: Models,
+    stop_ids: list[int],
+    folder: RunFolder,
+    world: World,
+    progress: Progress,
+) -> Iterator[RolloutEngine]:
+    """What samples; where that is a process, it ends with the block."""
+    if rl.rollout.engine == "transformers":
+        yield TransformersRollout(models.current, rl.rollout, rl.tree, stop_ids)
+        return
+    progress.phase("starting vLLM")
+    with vllm_rollout(
+        models.current,
+        inputs.model.path,
+        rl.rollout,
+        rl.tree,
+        stop_ids,
+        max_tokens=_longest(rl, inputs),
+        folder=folder.vllm / f"rank-{world.rank}",
+    ) as rollout:
+        yield rollout
 
 
 def own_answers_scored(spec: Spec, inputs: Inputs, indices: Sequence[int]) -> list[float | Failure]:
@@ -107,6 +139,12 @@ def _settled(rl: Rl) -> Objective:
     return rl.objective.model_copy(update={"advantage": "tree" if rl.tree is not None else "grpo"})
 
 
+def _longest(rl: Rl, inputs: Inputs) -> int:
+    """Tokens of the longest prompt with the longest answer."""
+    dataset = inputs.train.dataset
+    return int((dataset.lengths - dataset.supervised_counts).max()) + rl.rollout.max_new_tokens
+
+
 def _check(spec: Spec, inputs: Inputs, models: Models, stop_ids: list[int]) -> None:
     rl = spec.rl
     assert rl is not None
@@ -115,14 +153,14 @@ def _check(spec: Spec, inputs: Inputs, models: Models, stop_ids: list[int]) -> N
             "spec.model.source: the tokenizer has no end-of-sequence token and the chat template closes an answer with "
             "none, so no answer would end; name one as eos_token in the model's tokenizer_config.json"
         )
-    dataset, config = inputs.train.dataset, models.current.module.config.get_text_config()
+    config = models.current.module.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if layers or getattr(models.current.module, "_is_stateful", False):
         raise SpecError(
             f"spec.model.source: {type(models.current.module).__name__} has layers that are no attention over all "
             f"tokens{f' ({min(layers)})' if layers else ''}; rl, which lays answers out as a tree, cannot train it"
         )
-    longest = int((dataset.lengths - dataset.supervised_counts).max()) + rl.rollout.max_new_tokens
+    longest = _longest(rl, inputs)
     positions, window = getattr(config, "max_position_embeddings", None), getattr(config, "sliding_window", None)
     if positions is not None and longest > positions:
         raise SpecError(

@@ -1,6 +1,10 @@
 """Reinforcement learning: answers are sampled and scored, and the good ones made likelier."""
 
+import sys
+from importlib.util import find_spec
+
 from ytrain.methods.method import Method
+from ytrain.rl.vllm.worker import LORA_RANKS
 from ytrain_api.job import Spec
 from ytrain_api.loss import TokenLoss
 from ytrain_api.rl import Rl
@@ -44,5 +48,22 @@ def findings(spec: Spec) -> list[str]:
     if not spec.data.packing:
         found.append(
             "spec.data.packing: false: rl lays the answers to a prompt out in one row, kept apart exactly; leave it out"
+        )
+    if spec.rl.rollout.engine == "vllm":
+        found += _vllm_findings(spec)
+    return found
+
+
+def _vllm_findings(spec: Spec) -> list[str]:
+    found = []
+    if find_spec("vllm") is None:
+        found.append(
+            f"spec.rl.rollout.engine: vllm: vLLM is not installed in {sys.prefix}; install it there or take an image "
+            "that has it (docs/reinforcement-learning.md), or leave the field out: transformers is always there"
+        )
+    if spec.model.lora is not None and spec.model.lora.rank > LORA_RANKS[-1]:
+        found.append(
+            f"spec.model.lora.rank: {spec.model.lora.rank}: vLLM takes adapters of a rank up to {LORA_RANKS[-1]}; "
+            "lower it, or choose rl.rollout.engine transformers"
         )
     return found

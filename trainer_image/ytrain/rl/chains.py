@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ytrain.rl.rollout import Request
 from ytrain.rl.tree import ENTROPY_DECIMALS, ROOT, Ids, Leaf, Node, SampleTree
 
 
@@ -20,7 +21,7 @@ class Chain:
     """Tokens of the answer that it shares with its origin."""
     mass: float = 1.0
     draws: np.ndarray
-    """Uniform numbers `[maxNewTokens]`: what the chain samples depends on them and the model alone."""
+    """Uniform numbers `[maxNewTokens]` of its own, from which it is sampled."""
     tokens: list[int] = field(default_factory=list)
     log_p: list[float] = field(default_factory=list)
     entropy: list[float] = field(default_factory=list)
@@ -40,6 +41,48 @@ class Chain:
     def length(self) -> int:
         """Tokens of the answer so far."""
         return self.start + len(self.tokens)
+
+
+@dataclass(eq=False)
+class PromptChains:
+    """A prompt and the chains that answer it."""
+
+    request: Request
+    max_new_tokens: int
+    chains: list[Chain] = field(default_factory=list)
+    begun: int = 0
+
+    def chain(self, origin: Chain | None = None, start: int = 0) -> Chain:
+        """A chain to be sampled, with a stream of random numbers of its own."""
+        draws = np.random.default_rng([*self.request.key, self.begun]).random(self.max_new_tokens)
+        self.begun += 1
+        return Chain(origin=origin, start=start, mass=origin.mass if origin else 1.0, draws=draws)
+
+    def fork(self, count: int, round_: int) -> "list[Fork]":
+        """The tokens to be sampled again in a round."""
+        points = fork_points(self.chains, count)
+        for chain, index in points:
+            chain.forked.add(index)
+        return [
+            Fork(self, chain, index, (*self.request.key, round_, number))
+            for number, (chain, index) in enumerate(points)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Fork:
+    """A token that is sampled again."""
+
+    group: PromptChains
+    chain: Chain
+    index: int
+    """Among the chain's own tokens."""
+    key: tuple[int, ...]
+    """Of the random numbers that choose among its branches."""
+
+    def branch(self) -> Chain:
+        """Another continuation of what precedes the token."""
+        return self.group.chain(self.chain, self.chain.start + self.index)
 
 
 def fork_points(chains: Sequence[Chain], count: int) -> list[tuple[Chain, int]]:

@@ -6,7 +6,7 @@ chain has fixed beforehand, so that the answers do not depend on how prompts are
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -17,7 +17,7 @@ from transformers.cache_utils import DynamicLayer
 
 from ytrain.models.language_model import LanguageModel
 from ytrain.objective.head import Head
-from ytrain.rl.chains import Chain, as_tree, fork_points
+from ytrain.rl.chains import Chain, Fork, PromptChains, as_tree
 from ytrain.rl.pruning import clusters, survivors
 from ytrain.rl.rollout import Request, Rolled
 from ytrain_api.errors import TrainingError
@@ -57,7 +57,7 @@ class TransformersRollout:
     def _sample(self, requests: Sequence[Request]) -> Rolled:
         rounds = self._tree.rounds if self._tree is not None else 0
         with self._model.generating():
-            groups = [_Group(request, self._rollout.max_new_tokens) for request in requests]
+            groups = [PromptChains(request, self._rollout.max_new_tokens) for request in requests]
             decoding = _Decoding(self._model, self._rollout, self._stop_ids)
             decoding.begin(groups, self._rollout.chains, keep_caches=rounds > 0)
             for number in range(1, rounds + 1):
@@ -77,48 +77,6 @@ class TransformersRollout:
             branches=decoding.branches,
             pruned=decoding.pruned,
         )
-
-
-@dataclass(eq=False)
-class _Group:
-    """A prompt and the chains that answer it."""
-
-    request: Request
-    max_new_tokens: int
-    chains: list[Chain] = field(default_factory=list)
-    begun: int = 0
-
-    def chain(self, origin: Chain | None = None, start: int = 0) -> Chain:
-        """A chain to be sampled, with a stream of random numbers of its own."""
-        draws = np.random.default_rng([*self.request.key, self.begun]).random(self.max_new_tokens)
-        self.begun += 1
-        return Chain(origin=origin, start=start, mass=origin.mass if origin else 1.0, draws=draws)
-
-    def fork(self, count: int, round_: int) -> "list[_Fork]":
-        """The tokens to be sampled again in a round."""
-        points = fork_points(self.chains, count)
-        for chain, index in points:
-            chain.forked.add(index)
-        return [
-            _Fork(self, chain, index, (*self.request.key, round_, number))
-            for number, (chain, index) in enumerate(points)
-        ]
-
-
-@dataclass(frozen=True, eq=False)
-class _Fork:
-    """A token that is sampled again."""
-
-    group: _Group
-    chain: Chain
-    index: int
-    """Among the chain's own tokens."""
-    key: tuple[int, ...]
-    """Of the random numbers that choose among its branches."""
-
-    def branch(self) -> Chain:
-        """Another continuation of what precedes the token."""
-        return self.group.chain(self.chain, self.chain.start + self.index)
 
 
 @dataclass
@@ -152,7 +110,7 @@ class _Decoding:
         self.branches = 0
         self.pruned = 0
 
-    def begin(self, groups: Sequence[_Group], chains: int, *, keep_caches: bool) -> None:
+    def begin(self, groups: Sequence[PromptChains], chains: int, *, keep_caches: bool) -> None:
         """Sample independent answers, `chains` to every prompt, which is forwarded once."""
         prompts = [torch.from_numpy(group.request.prompt_ids.astype(np.int64)) for group in groups]
         width = max(len(ids) for ids in prompts)
@@ -172,7 +130,7 @@ class _Decoding:
         )
         self._decode(batch, keep_caches=keep_caches)
 
-    def branch(self, forks: Sequence[_Fork], branches: int, pruning: Pruning | None, *, keep_caches: bool) -> None:
+    def branch(self, forks: Sequence[Fork], branches: int, pruning: Pruning | None, *, keep_caches: bool) -> None:
         """Sample each forked token anew, `branches` times, with what follows it."""
         rows = [(fork, fork.branch()) for fork in forks for _ in range(branches)]
         self.branches += len(rows)
@@ -190,7 +148,7 @@ class _Decoding:
         for fork, chain in rows:
             fork.group.chains.append(chain)
 
-    def _forked(self, rows: Sequence[tuple[_Fork, Chain]]) -> _Batch:
+    def _forked(self, rows: Sequence[tuple[Fork, Chain]]) -> _Batch:
         """A batch that begins with the cache of what precedes the forked tokens, but for the last token of it."""
         prefixes = [[*fork.group.request.prompt_ids.tolist(), *chain.answer(chain.start)] for fork, chain in rows]
         lengths = [len(prefix) - 1 for prefix in prefixes]

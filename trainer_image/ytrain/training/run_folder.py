@@ -33,6 +33,8 @@ class RunFolder:
         self.result = path / "result.json"
         self.samples = path / "samples"
         """Of answers, in reinforcement learning."""
+        self.vllm = path / "vllm"
+        """Logs of the engines that sample answers and, during a step, the weights that they get; of each rank."""
         self.stacks = path / STACKS
         """Where hanging ranks stood."""
         self.inputs = path / INPUTS

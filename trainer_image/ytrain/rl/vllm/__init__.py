@@ -1,0 +1,1 @@
+"""Sampling with vLLM, in a process of its own beside each rank: only `worker.py`, which runs there, imports vLLM."""
