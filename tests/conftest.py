@@ -1,6 +1,9 @@
 """A small random model in a folder, with tokenizer and chat template, that loads and trains in well under a second."""
 
 import json
+import os
+import select
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +86,16 @@ def write_chats(path: Path, count: int, *, first: int = 0) -> Path:
 def chats(tmp_path: Path) -> Path:
     """A file of 20 chats."""
     return write_chats(tmp_path / "chats.jsonl", 20)
+
+
+def wait_until_gone(pids: Iterable[int]) -> None:
+    """Wait for processes that are not ours to end; fails after a minute."""
+    for pid in pids:
+        try:
+            process = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            assert select.select([process], [], [], 60)[0], f"{pid} is still there"
+        finally:
+            os.close(process)

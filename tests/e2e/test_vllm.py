@@ -5,7 +5,6 @@ Most of it runs only where vLLM is installed; docs/reinforcement-learning.md say
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
@@ -17,7 +16,7 @@ import pytest
 import torch
 from commands import Commands, Ended
 from run_folders import read_lines, steps_written, write_job
-from tests.conftest import make_model_folder, write_chats
+from tests.conftest import make_model_folder, wait_until_gone, write_chats
 
 from ytrain.models.language_model import LanguageModel
 from ytrain.models.load import load_language_model
@@ -200,14 +199,6 @@ def engines(folder: Path) -> list[int]:
     return found
 
 
-def wait_until_gone(folder: Path) -> None:
-    """Fails after half a minute."""
-    deadline = time.monotonic() + 30
-    while engines(folder):
-        assert time.monotonic() < deadline, f"still there: {engines(folder)}"
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def job_place(tmp_path: Path, wide_folder: Path) -> Path:
     """A folder with 16 prompts, a reward and a job of 8 steps."""
@@ -242,9 +233,10 @@ def test_a_killed_run_leaves_no_engine_and_goes_on(ytrain: Commands, job_place: 
     run = job_place / "runs/tiny"
     command = ytrain.start(job_place, "run", "tiny.yaml")
     command.until(lambda: any((run / "checkpoints").glob("step-*")), patience=START)
-    assert engines(run / "vllm/rank-0")
+    (engine,) = engines(run / "vllm/rank-0")
     command.send(signal.SIGKILL).wait()
-    wait_until_gone(run / "vllm/rank-0")
+    wait_until_gone([engine])
+    assert not engines(run / "vllm/rank-0")
     again = ytrain.start(job_place, "run", "tiny.yaml")
     again.until(lambda: "going on from" in again.output, patience=START).wait().expect(0, "done, 8 steps")
     assert [line["step"] for line in read_lines(run / "metrics.jsonl")] == list(range(1, 9))

@@ -24,6 +24,9 @@ SPEC: dict[str, Any] = {
     "storage": {"claim": "work"},
     "workers": {"replicas": 2, "deviceResource": "none"},
 }
+PODS = {"bot-launcher", "bot-worker-0", "bot-worker-1"}
+DONE = json.dumps({"exitCode": 0, "message": "done"})
+STOPPED = json.dumps({"exitCode": 143, "message": "stopped: worker 0 was asked to stop"})
 
 
 def job_object(
@@ -168,3 +171,11 @@ class SmallCluster:
             del self.pods[deletion.name]
         else:
             pod["metadata"]["deletionTimestamp"] = to_text(self.now)
+
+
+def finish(cluster: SmallCluster, word: str = DONE, code: int = 0) -> None:
+    """The launcher and its workers end, as they do within a moment."""
+    cluster.end_pod("bot-launcher", code, message=word)
+    for name in sorted(PODS - {"bot-launcher"}):
+        if name in cluster.pods:
+            cluster.end_pod(name, code)

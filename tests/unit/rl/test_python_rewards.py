@@ -1,16 +1,14 @@
 """Reward functions of the user in their own processes: what they may do, and what it costs."""
 
-import os
 import re
-import select
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from job_rewards import opened_python, sample
+from tests.conftest import wait_until_gone
 
 from ytrain.rl.rewards import Failure
 from ytrain_api.errors import SpecError
@@ -164,19 +162,6 @@ def score(prompt, answer, record):
 """
 
 
-def wait_until_gone(pids: Sequence[str]) -> None:
-    """Fails after a minute."""
-    for pid in pids:
-        try:
-            process = os.pidfd_open(int(pid))
-        except ProcessLookupError:
-            continue
-        try:
-            assert select.select([process], [], [], 60)[0], f"{pid} is still there"
-        finally:
-            os.close(process)
-
-
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     told = tmp_path / "pids"
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
@@ -186,7 +171,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
         assert service.score([sample(str(told))]) == [1.0]
     pids = told.read_text().split()
     assert len(set(pids)) == 4
-    wait_until_gone(pids)
+    wait_until_gone(map(int, pids))
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
@@ -212,4 +197,4 @@ def test_processes_end_with_a_trainer_that_is_killed(tmp_path: Path) -> None:
             assert trainer.poll() is None
             time.sleep(0.01)
         trainer.kill()
-    wait_until_gone(told.read_text().split())
+    wait_until_gone(map(int, told.read_text().split()))

@@ -109,6 +109,11 @@ class TokenDataset:
         )
         """Labels of each sample `[N]`."""
 
+    @property
+    def longest_prompt(self) -> int:
+        """Most tokens of a sample that are no labels."""
+        return int((self.lengths - self.supervised_counts).max())
+
     def __len__(self) -> int:
         return int(self._firsts[-1])
 

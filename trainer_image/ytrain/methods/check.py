@@ -164,9 +164,7 @@ def _sampling(rl: Rl, config: PretrainedConfig, inputs: Inputs, compute_dtype: t
     time = "time depends on how long answers become: the first steps of a run tell"
     if rl.rollout.engine == "vllm":
         return f"vLLM's weights and cache are not in this memory; {time}"
-    dataset = inputs.train.dataset
-    longest = int((dataset.lengths - dataset.supervised_counts).max())
-    cache = byte_size(sampling_cache_bytes(rl, config, longest, compute_dtype))
+    cache = byte_size(sampling_cache_bytes(rl, config, inputs.train.dataset.longest_prompt, compute_dtype))
     return (
         f"sampling holds up to {cache} of keys and values in place of the activations, if answers take all of "
         f"maxNewTokens; {time}"

@@ -141,8 +141,7 @@ def _settled(rl: Rl) -> Objective:
 
 def _longest(rl: Rl, inputs: Inputs) -> int:
     """Tokens of the longest prompt with the longest answer."""
-    dataset = inputs.train.dataset
-    return int((dataset.lengths - dataset.supervised_counts).max()) + rl.rollout.max_new_tokens
+    return inputs.train.dataset.longest_prompt + rl.rollout.max_new_tokens
 
 
 def _check(spec: Spec, inputs: Inputs, models: Models, stop_ids: list[int]) -> None:

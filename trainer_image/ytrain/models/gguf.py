@@ -28,7 +28,7 @@ def import_gguf(source: Path, folder: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         module: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    except (ValueError, KeyError, NotImplementedError, struct.error) as error:  # the last of a file that is cut off
+    except (ValueError, KeyError, NotImplementedError, struct.error) as error:  # struct.error: it is cut off
         raise SpecError(f"SRC: transformers cannot read {source}: {error}") from error
     # The weights are plain float32 now, but config and module still say "quantized", which save_pretrained refuses.
     del module.config.quantization_config
