@@ -119,6 +119,12 @@ class Namespace:
             "ytrain.io", "v1alpha1", self.name, "ytrainjobs", name, body, _content_type="application/merge-patch+json"
         )
 
+    async def change_status(self, status: dict[str, Any], name: str = "bot") -> None:
+        body = {"status": status}
+        await self.objects.patch_namespaced_custom_object_status(
+            "ytrain.io", "v1alpha1", self.name, "ytrainjobs", name, body, _content_type="application/merge-patch+json"
+        )
+
     async def delete_job(self, name: str = "bot") -> None:
         await self.objects.delete_namespaced_custom_object("ytrain.io", "v1alpha1", self.name, "ytrainjobs", name)
 

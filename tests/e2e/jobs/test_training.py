@@ -154,6 +154,9 @@ def test_the_chart_is_upgraded_while_it_trains(
     assert job.status["restarts"] == 0
 
 
+NOWHERE = {"workers": {"template": {"spec": {"nodeSelector": {"disk": "none"}}}}}
+
+
 @pytest.mark.parametrize("moment", ["Pending", "Starting", "Running", "Saving"])
 def test_deleted_while(job: Job, moment: str) -> None:
     selector = f"--field-selector=metadata.name={job.name}"
@@ -165,7 +168,7 @@ def test_deleted_while(job: Job, moment: str) -> None:
     limit = threading.Timer(LIMIT, watching.kill)
     limit.start()
     try:
-        job.apply(LONG)
+        job.apply({**LONG, **(NOWHERE if moment == "Pending" else {})})
         if moment == "Saving":
             job.wait_for_step(1)
             job.patch({"suspend": True})
