@@ -53,7 +53,7 @@ def saved_bytes(config: PretrainedConfig, batch: MicroBatch) -> int:
     ids = torch.zeros(1, batch.tokens, dtype=torch.long)
     positions = torch.arange(batch.tokens)[None]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), model.autocast():
-        decoder(input_ids=ids, position_ids=positions, segment_boundaries=(0, batch.tokens), use_cache=False)
+        decoder(input_ids=ids, position_ids=positions, node_boundaries=(0, batch.tokens), use_cache=False)
     return sum(tensor.untyped_storage().nbytes() for data, tensor in kept.items() if data not in own)
 
 

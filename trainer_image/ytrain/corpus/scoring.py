@@ -17,8 +17,7 @@ import numpy.typing as npt
 import torch
 
 from ytrain.data.dataset import TokenDataset
-from ytrain.data.packing import pack
-from ytrain.data.rows import Segment, build_row
+from ytrain.data.rows import Segment, build_row, common_prefix, sort_key
 from ytrain.engine.world import World
 from ytrain.models.language_model import LanguageModel
 from ytrain.objective.head import label_losses
@@ -134,7 +133,7 @@ def score(
         began = time.monotonic()
         if turn < len(mine):
             indices = files.indices(mine[turn])
-            rows = _rows(dataset.lengths[indices], files.row_tokens, packing)
+            rows = _rows(dataset, indices, files.row_tokens, packing)
             shard = _score_rows(model, dataset, indices, rows, stopped)
             if shard is not None:
                 files.write(mine[turn], shard)
@@ -157,11 +156,22 @@ def score(
     return True
 
 
-def _rows(lengths: npt.NDArray[np.integer], row_tokens: int, packing: bool) -> list[list[int]]:
-    """The rows of a shard, as indices into its samples."""
+def _rows(dataset: TokenDataset, indices: range, row_tokens: int, packing: bool) -> list[list[int]]:
+    """The rows of a shard, as indices into its samples: those that begin alike stand together and share that part."""
     if not packing:
-        return [[i] for i in range(len(lengths))]
-    return pack(lengths, max(row_tokens, int(lengths.max())))
+        return [[i] for i in range(len(indices))]
+    ids = [dataset[index].input_ids for index in indices]
+    rows: list[list[int]] = []
+    free = 0
+    order = sorted(range(len(ids)), key=lambda i: sort_key(ids[i]))
+    for before, i in zip([order[0], *order], order, strict=False):
+        more = len(ids[i]) - common_prefix(ids[before], ids[i])
+        if not rows or more > free:
+            rows.append([])
+            free, more = row_tokens, len(ids[i])
+        rows[-1].append(i)
+        free -= more
+    return rows
 
 
 def _score_rows(

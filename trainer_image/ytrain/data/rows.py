@@ -1,7 +1,12 @@
-"""A row: the segments of one forward pass, laid end to end without padding, with the labels that train in it."""
+"""A row: the samples of one forward pass without padding, and the labels that train in it.
 
-from collections.abc import Sequence
+What samples begin with in common, as a system prompt, is forwarded once: a row is laid out as a prefix tree, whose nodes
+are runs of tokens that see those of the nodes above. It computes what the samples one by one would.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -36,35 +41,39 @@ class Segment:
     end_label: int
 
 
+LEAST_SHARED = 8
+"""Fewer common tokens are not worth a node: each costs a call of the attention kernel in every layer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """Tensors of one forward pass of T tokens and R labels.
 
-    `boundaries` are the S + 1 offsets of the segments in the row; positions restart at each. `label_rows_R` holds the
-    index of the hidden state that predicts each of `labels_R`.
+    `boundaries` are the N + 1 offsets of the nodes in the row; positions count from the beginning of a sample.
+    `label_rows_R` holds the index of the hidden state that predicts each of `labels_R`, which are in order of segments.
     """
 
     input_ids_1T: Tensor
     position_ids_1T: Tensor
     boundaries: tuple[int, ...]
+    tokens: int
+    """Of the segments, one by one: what is shared counts in each."""
     label_rows_R: Tensor
     labels_R: Tensor
+    paths: tuple[tuple[slice, ...], ...] | None = None
+    """Of each node, where the nodes from a sample's beginning to it stand in the row. None: no node sees another."""
     masks: tuple[Tensor, ...] | None = None
-    """Of each segment, `[T, T]`, true where a token sees another; None: each sees those before it."""
-
-    @property
-    def tokens(self) -> int:
-        return self.boundaries[-1]
+    """Of each node, `[T, T]`, true where a token sees another; None: each sees those before it."""
 
     def with_labels(self, kept_R: Tensor) -> "Row":
         """The same row with some of its labels."""
         return replace(self, label_rows_R=self.label_rows_R[kept_R], labels_R=self.labels_R[kept_R])
 
     def to(self, device: torch.device) -> "Row":
-        return Row(
+        return replace(
+            self,
             input_ids_1T=self.input_ids_1T.to(device, non_blocking=True),
             position_ids_1T=self.position_ids_1T.to(device, non_blocking=True),
-            boundaries=self.boundaries,
             label_rows_R=self.label_rows_R.to(device, non_blocking=True),
             labels_R=self.labels_R.to(device, non_blocking=True),
             masks=None if self.masks is None else tuple(mask.to(device, non_blocking=True) for mask in self.masks),
@@ -72,25 +81,92 @@ class Row:
 
 
 def build_row(samples: Samples, segments: Sequence[Segment]) -> Row:
-    """Lay the segments end to end."""
-    ids, positions, label_rows, labels = [], [], [], []
-    boundaries = [0]
+    """Lay the segments out as a prefix tree."""
+    ids, label_positions, labels = [], [], []
     for segment in segments:
         sample = samples[segment.sample]
-        label_positions = np.flatnonzero(sample.supervised)[segment.first_label : segment.end_label]
-        length = int(label_positions[-1])
-        ids.append(sample.input_ids[:length])
-        positions.append(np.arange(length))
-        label_rows.append(label_positions - 1 + boundaries[-1])
-        labels.append(sample.input_ids[label_positions])
-        boundaries.append(boundaries[-1] + length)
+        label_positions.append(np.flatnonzero(sample.supervised)[segment.first_label : segment.end_label])
+        ids.append(sample.input_ids[: label_positions[-1][-1]])
+        labels.append(sample.input_ids[label_positions[-1]])
+    nodes, ends = prefix_tree(ids)
+    boundaries = np.cumsum([0, *(len(node.ids) for node in nodes)])
+    paths: list[tuple[slice, ...]] = []
+    for node, (begin, end) in zip(nodes, pairwise(boundaries.tolist()), strict=True):
+        paths.append((*(() if node.parent is None else paths[node.parent]), slice(begin, end)))
+    row_T = np.arange(boundaries[-1])
+    label_rows = [
+        np.concatenate([row_T[part] for part in paths[end]])[positions - 1]
+        for end, positions in zip(ends, label_positions, strict=True)
+    ]
     return Row(
-        input_ids_1T=_long(ids)[None],
-        position_ids_1T=_long(positions)[None],
-        boundaries=tuple(boundaries),
+        input_ids_1T=_long([node.ids for node in nodes])[None],
+        position_ids_1T=_long([np.arange(node.depth, node.depth + len(node.ids)) for node in nodes])[None],
+        boundaries=tuple(boundaries.tolist()),
+        tokens=sum(map(len, ids)),
         label_rows_R=_long(label_rows),
         labels_R=_long(labels),
+        paths=tuple(paths) if any(len(path) > 1 for path in paths) else None,
     )
+
+
+@dataclass(frozen=True)
+class Node:
+    """A run of tokens: `depth` of them come before, in the nodes above."""
+
+    ids: np.ndarray
+    depth: int
+    parent: int | None
+
+
+def prefix_tree(sequences: Sequence[np.ndarray]) -> tuple[list[Node], list[int]]:
+    """Nodes that spell the sequences, parents first, and the node in which each sequence ends.
+
+    A node is made where at least two sequences have `LEAST_SHARED` further tokens in common.
+    """
+    nodes: list[Node] = []
+    ends = [0] * len(sequences)
+    order = sorted(range(len(sequences)), key=lambda index: sort_key(sequences[index]))
+    ordered = [sequences[index] for index in order]
+    shared = [0, *(common_prefix(a, b) for a, b in pairwise(ordered))]
+    to_do: list[tuple[int, int, int, int | None]] = [(0, len(order), 0, None)]  # these share so many tokens, in a node
+    while to_do:
+        first, end, depth, parent = to_do.pop()
+        runs = _runs(shared, first, end, depth + LEAST_SHARED)
+        for begin, stop in sorted(runs, key=lambda run: min(order[slice(*run)])):
+            whole = begin + 1 == stop
+            length = len(ordered[begin]) if whole else min(shared[begin + 1 : stop])
+            node = parent
+            if length > depth:
+                node = len(nodes)
+                nodes.append(Node(ordered[begin][depth:length], depth, parent))
+            if whole:
+                assert node is not None
+                ends[order[begin]] = node
+            else:
+                to_do.append((begin, stop, length, node))
+    return nodes, ends
+
+
+def sort_key(ids: np.ndarray) -> bytes:
+    """Brings sequences with common beginnings together."""
+    return ids.astype(">u4").tobytes()
+
+
+def common_prefix(a: np.ndarray, b: np.ndarray) -> int:
+    """The number of tokens that two sequences begin with in common."""
+    length = min(len(a), len(b))
+    different = np.flatnonzero(a[:length] != b[:length])
+    return int(different[0]) if len(different) else length
+
+
+def _runs(shared: Sequence[int], first: int, end: int, least: int) -> Iterator[tuple[int, int]]:
+    """Splits the range where a sequence shares fewer than `least` tokens with the one before."""
+    begin = first
+    for index in range(first + 1, end):
+        if shared[index] < least:
+            yield begin, index
+            begin = index
+    yield begin, end
 
 
 def _long(parts: Sequence[np.ndarray]) -> Tensor:

@@ -70,10 +70,10 @@ def beyond_positions(config: PretrainedConfig, dataset: TokenDataset) -> str | N
     )
 
 
-def scored_once(report: DataReport, rows: int, row_tokens: int) -> str:
+def scored_once(report: DataReport, row_tokens: int) -> str:
     """What a corpus job will compute."""
     words = (
-        f"every sample is scored once: {report.tokens:,} tokens in {rows:,} rows of up to {row_tokens:,}; "
+        f"every sample is scored once: {report.tokens:,} tokens, up to {row_tokens:,} at a time; "
         "the model is not changed"
     )
     if report.skipped:

@@ -174,7 +174,7 @@ def _sampling(rl: Rl, config: PretrainedConfig, inputs: Inputs, compute_dtype: t
 def _foretell_scoring(spec: Spec, config: PretrainedConfig, inputs: Inputs, result: Check) -> None:
     """What a corpus job will compute, and whether there is enough to compare."""
     cost, report = scoring_cost(spec, inputs.train.dataset), inputs.train.report
-    result.notes.append(advice.scored_once(report, cost.rows, cost.row_tokens))
+    result.notes.append(advice.scored_once(report, cost.row_tokens))
     warnings = [advice.few_records(report), advice.beyond_positions(config, inputs.train.dataset)]
     result.warnings += [warning for warning in warnings if warning]
 

@@ -1,9 +1,9 @@
-"""Causal attention within each segment of a row: exact isolation of packed samples, and no work spent across them.
+"""Causal attention along the paths of a row's prefix tree: packed samples do not see one another, no work is spent on it.
 
-A segment may bring a mask of its own, for what is no line of tokens but a tree; sliding windows are passed over then.
+A node may bring a mask of its own, for what is no line of tokens but a tree; sliding windows are passed over then.
 
-Registered with transformers as `SEGMENT_ATTENTION`; a model switched to it takes `segment_boundaries` in its forward
-pass. Generation uses transformers' own attention.
+Registered with transformers as `SEGMENT_ATTENTION`; a model switched to it takes `node_boundaries` in its forward pass.
+Generation uses transformers' own attention.
 """
 
 from itertools import pairwise
@@ -26,8 +26,9 @@ def segment_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    segment_boundaries: tuple[int, ...],
-    segment_masks: tuple[Tensor, ...] | None = None,
+    node_boundaries: tuple[int, ...],
+    node_paths: tuple[tuple[slice, ...], ...] | None = None,
+    node_masks: tuple[Tensor, ...] | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -45,11 +46,13 @@ def segment_attention(
         raise SpecError(f"model.source: {type(module).__name__} uses {what}, which training does not support yet")
     assert attention_mask is None
     parts, grouped = [], query.shape[1] != key.shape[1]
-    for number, (begin, end) in enumerate(pairwise(segment_boundaries)):
-        mask = (
-            _window_mask(end - begin, sliding_window, query.device) if segment_masks is None else segment_masks[number]
-        )
-        keys, values = key[:, :, begin:end], value[:, :, begin:end]
+    for node, (begin, end) in enumerate(pairwise(node_boundaries)):
+        path = (slice(begin, end),) if node_paths is None else node_paths[node]
+        keys, values = (_joined([each[:, :, rows] for rows in path]) for each in (key, value))
+        if node_masks is not None:
+            mask: Tensor | None = node_masks[node]
+        else:
+            mask = _mask(end - begin, keys.shape[2], sliding_window, query.device)
         if mask is not None and grouped:
             # On CUDA no kernel takes a mask and grouped heads but the one that keeps all [T, T] weights.
             keys, values = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (keys, values))
@@ -67,11 +70,18 @@ def segment_attention(
     return torch.cat(parts, dim=1), None
 
 
-def _window_mask(length: int, sliding_window: int | None, device: torch.device) -> Tensor | None:
-    """The boolean mask of a segment that is longer than the sliding window, else None: plain causal attention."""
-    if sliding_window is None or length <= sliding_window:
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def _mask(queries: int, keys: int, sliding_window: int | None, device: torch.device) -> Tensor | None:
+    """`[queries, keys]`, true where one of the last tokens of a path sees another; None: plain causal attention."""
+    before = keys - queries
+    windowed = sliding_window is not None and keys > sliding_window
+    if not before and not windowed:
         return None
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril().triu(1 - sliding_window)
+    mask = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(before)
+    return mask.triu(before + 1 - sliding_window) if sliding_window is not None and windowed else mask
 
 
 AttentionInterface.register(SEGMENT_ATTENTION, segment_attention)

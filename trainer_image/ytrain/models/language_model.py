@@ -49,13 +49,14 @@ class LanguageModel:
         return self.peft if self.peft is not None else self.module
 
     def hidden(self, row: Row) -> Tensor:
-        """Final hidden states `[T, D]` of a row, after the last norm; segments do not see one another."""
+        """Final hidden states `[T, D]` of a row, after the last norm; a token sees those before it in its sample."""
         with self.autocast():
             output = self._decoder(
                 input_ids=row.input_ids_1T,
                 position_ids=row.position_ids_1T,
-                segment_boundaries=row.boundaries,
-                segment_masks=row.masks,
+                node_boundaries=row.boundaries,
+                node_paths=row.paths,
+                node_masks=row.masks,
                 use_cache=False,
             )
         hidden_TD: Tensor = output.last_hidden_state[0]

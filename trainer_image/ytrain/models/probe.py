@@ -1,7 +1,8 @@
 """A check on the real model, before training, that the packed forward pass computes what the model computes.
 
-Whatever the architecture (sliding windows, recurrent layers, odd heads), two samples packed in one row and read through
-our head must give the logits that transformers gives for each alone; otherwise training would be silently wrong.
+Whatever the architecture (sliding windows, recurrent layers, odd heads), samples packed in one row, two with a common
+beginning, and read through our head must give the logits that transformers gives for each alone; otherwise training
+would be silently wrong.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from ytrain_api.errors import SpecError
 
 RELATIVE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 PROBE_LENGTHS = (24, 17)
+COMMON = 12
+"""Tokens with which a third sample begins as the first does."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,13 @@ def check_packed_forward(model: LanguageModel, *, packing: bool) -> float:
         _Probe(random.integers(0, vocabulary, length).astype(np.int32), np.arange(length) > 0)
         for length in (PROBE_LENGTHS if packing else PROBE_LENGTHS[:1])
     ]
+    if packing:
+        begins = np.concatenate([samples[0].input_ids[:COMMON], samples[1].input_ids])
+        samples.append(_Probe(begins, np.arange(len(begins)) > 0))
     row = build_row(samples, [Segment(i, 0, len(s.input_ids) - 1) for i, s in enumerate(samples)]).to(model.device)
     with model.evaluating():
-        ours_TV = model.head().cast(model.compute_dtype).logits(model.hidden(row).to(model.compute_dtype))
+        hidden_TD = model.hidden(row)[row.label_rows_R]
+        ours_TV = model.head().cast(model.compute_dtype).logits(hidden_TD.to(model.compute_dtype))
     with model.generating() as module:
         alone = [module(input_ids=_one_row(s.input_ids[:-1], model.device)).logits[0].float() for s in samples]
     expected_TV = torch.cat(alone)

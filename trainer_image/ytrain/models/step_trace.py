@@ -147,6 +147,7 @@ def _row(batch: MicroBatch, device: torch.device) -> Row:
         input_ids_1T=torch.zeros(1, batch.tokens, dtype=torch.long, device=device),
         position_ids_1T=torch.arange(batch.tokens, device=device)[None],
         boundaries=(0, batch.tokens),
+        tokens=batch.tokens,
         label_rows_R=torch.arange(first, batch.tokens, device=device),
         labels_R=torch.zeros(batch.supervised, dtype=torch.long, device=device),
     )

@@ -140,6 +140,7 @@ def tree_row(layouts: Sequence[Layout]) -> Row:
         input_ids_1T=_long([layout.input_ids_T for layout in layouts])[None],
         position_ids_1T=_long([layout.depth_T for layout in layouts])[None],
         boundaries=tuple(boundaries.tolist()),
+        tokens=int(boundaries[-1]),
         label_rows_R=_long(shifted),
         labels_R=_long([layout.labels_R for layout in layouts]),
         masks=tuple(ancestor_mask(torch.from_numpy(layout.end_T)) for layout in layouts),
