@@ -19,7 +19,8 @@ FAMILIES = {
     "phi3": {"original_max_position_embeddings": 256},
     "olmo2": {},
 }
-FEW, MANY = LEAST_SHARED - 1, LEAST_SHARED + 5
+LEAST = LEAST_SHARED["cpu"]
+FEW, MANY = LEAST - 1, LEAST + 5
 
 
 def similar_samples() -> list[Tokens]:
@@ -29,11 +30,11 @@ def similar_samples() -> list[Tokens]:
     def some(count: int) -> np.ndarray:
         return random.integers(3, 101, count).astype(np.int32)
 
-    system, first, second, few = some(MANY), some(MANY), some(LEAST_SHARED + 1), some(FEW)
+    system, first, second, few = some(MANY), some(MANY), some(LEAST + 1), some(FEW)
     ids = [
         np.concatenate([system, first, some(6)]),
         some(11),
-        np.concatenate([system, second, some(LEAST_SHARED + 2)]),
+        np.concatenate([system, second, some(LEAST + 2)]),
         np.concatenate([system, first, some(9)]),
         np.concatenate([system, some(4)]),
         np.concatenate([few, some(5)]),
@@ -41,7 +42,7 @@ def similar_samples() -> list[Tokens]:
         np.concatenate([system, second]),
     ]
     ids.append(ids[2])
-    ids.append(np.concatenate([ids[2], some(LEAST_SHARED)]))
+    ids.append(np.concatenate([ids[2], some(LEAST)]))
     samples = [Tokens(each, np.arange(len(each)) >= max(1, len(each) - 5)) for each in ids]
     samples[3] = Tokens(ids[3], np.arange(len(ids[3])) % 3 == 1)  # labels in what it shares, as no other has
     return samples
@@ -82,7 +83,7 @@ def test_labels_stay_in_the_order_of_their_segments() -> None:
 )
 def test_a_tree_spells_its_sequences(beginnings: list[list[int]], parts: list[tuple[int, list[int]]]) -> None:
     sequences = [np.array(beginnings[chosen % len(beginnings)] + rest, dtype=np.int32) for chosen, rest in parts]
-    nodes, ends = prefix_tree(sequences)
+    nodes, ends = prefix_tree(sequences, LEAST)
     for sequence, end in zip(sequences, ends, strict=True):
         path, node = [], end
         while True:
@@ -97,4 +98,4 @@ def test_a_tree_spells_its_sequences(beginnings: list[list[int]], parts: list[tu
     assert all(len(node.ids) for node in nodes)
     tokens, alone = sum(len(node.ids) for node in nodes), sum(map(len, sequences))
     groups = sum(any(node.parent == number for node in nodes) for number in range(len(nodes)))
-    assert tokens <= alone - groups * LEAST_SHARED
+    assert tokens <= alone - groups * LEAST

@@ -173,6 +173,9 @@ def _course(course: "Course", answers: int | None) -> str:
         lines.insert(1, _first_step(course.first))
     if course.filling is not None:
         lines.insert(2, f"rows of {course.filling.row_tokens:,} tokens are {course.filling.share:.1%} full")
+        if course.filling.forwarded < 1:
+            spared = 1 - course.filling.forwarded
+            lines.insert(3, f"{spared:.1%} of the tokens are beginnings that samples of a row share: computed once")
     return "\n".join(lines)
 
 

@@ -191,7 +191,7 @@ def _score_rows(
                 return None
             counts = [int(dataset.supervised_counts[indices[i]]) for i in members]
             segments = [Segment(indices[i], 0, count) for i, count in zip(members, counts, strict=True)]
-            row = build_row(dataset, segments).to(model.device)
+            row = build_row(dataset, segments, model.device)
             hidden_RD = model.hidden(row)[row.label_rows_R]
             loss_R, entropy_R = label_losses(hidden_RD, row.labels_R, model.head())
             parts = (torch.split(values, counts) for values in (loss_R, entropy_R, hidden_RD))

@@ -67,4 +67,4 @@ def rows(
     packed = pack(lengths, max(row_tokens, int(lengths.max()))) if packing else [[i] for i in range(len(indices))]
     for row in world.share(packed):
         segments = [Segment(indices[i], 0, int(dataset.supervised_counts[indices[i]])) for i in row]
-        yield build_row(dataset, segments).to(model.device)
+        yield build_row(dataset, segments, model.device)

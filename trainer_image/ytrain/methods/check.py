@@ -189,7 +189,7 @@ def _foretell(
     result: Check,
 ) -> None:
     dataset = inputs.train.dataset
-    course = result.course = foretell_course(spec, config, dataset)
+    course = result.course = foretell_course(spec, config, dataset, device)
     result.answers_per_step = rl.answers_per_step(spec.rl) if spec.rl else None
     result.windows = foretell_windows(spec, dataset)
     try:

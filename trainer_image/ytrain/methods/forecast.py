@@ -13,6 +13,7 @@ import torch
 from transformers import PretrainedConfig
 
 from ytrain.data import TokenDataset
+from ytrain.data.rows import build_row
 from ytrain.engine.device import choose_precision, describe
 from ytrain.methods.chosen import chosen_method
 from ytrain.methods.memory import (
@@ -53,10 +54,12 @@ class Filling:
     """Most tokens of a row."""
     share: float
     """Of the rows' places, those that hold a token."""
+    forwarded: float
+    """Of the tokens, those that are computed: what samples of a row begin with in common is computed once."""
 
     def to_json(self) -> dict[str, float]:
         """The `packing` entry of result.json."""
-        return {"rowTokens": self.row_tokens, "filled": self.share}
+        return {"rowTokens": self.row_tokens, "filled": self.share, "forwarded": self.forwarded}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,7 @@ class Duration:
     precision: str
 
 
-def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset) -> Course:
+def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset, device: torch.device) -> Course:
     """The steps of the job."""
     windows = chosen_method(spec).window_tokens is not None
     steps = plan(spec, dataset)
@@ -113,18 +116,24 @@ def foretell_course(spec: Spec, config: PretrainedConfig, dataset: TokenDataset)
         learning_rate=peak_learning_rate(spec, config.get_text_config().hidden_size),
         learning_rate_is_default=spec.optimization.learning_rate is None,
         first=FirstStep(samples=len(lengths), tokens=sum(lengths), rows=len(first.rows)),
-        filling=measure_filling(spec, dataset),
+        filling=measure_filling(spec, dataset, device),
     )
 
 
-def measure_filling(spec: Spec, dataset: TokenDataset) -> Filling | None:
+def measure_filling(spec: Spec, dataset: TokenDataset, device: torch.device) -> Filling | None:
     """How full the rows of the first steps are; None for a job whose rows are not packed samples."""
     method = chosen_method(spec)
     if not spec.data.packing or method.window_tokens is not None or method.samples_per_step is not None:
         return None
-    lengths = [length for step in islice(plan(spec, dataset).steps(), STEPS_LOOKED_AT) for length in step.lengths]
+    steps = list(islice(plan(spec, dataset).steps(), STEPS_LOOKED_AT))
+    lengths = [length for step in steps for length in step.lengths]
     size = max(row_tokens(spec), int(dataset.lengths.max()))
-    return Filling(row_tokens=size, share=sum(lengths) / (size * len(lengths)))
+    rows = [build_row(dataset, segments, device) for step in steps for segments in step.rows]
+    return Filling(
+        row_tokens=size,
+        share=sum(lengths) / (size * len(lengths)),
+        forwarded=sum(row.forwarded for row in rows) / sum(row.tokens for row in rows),
+    )
 
 
 def foretell_memory(
@@ -180,18 +189,20 @@ def foretell_duration(
     lengths = dataset.lengths[seen].tolist()
     if window is not None:
         lengths = list(_window_lengths(lengths, dataset.supervised_counts[seen].tolist(), window))
+    forwarded = course.filling.forwarded if course.filling else 1.0
     flops = training_flops(
         size,
         lengths,
         labels,
         lora=spec.model.lora is not None,
         gradient_checkpointing=spec.model.gradient_checkpointing,
+        forwarded=forwarded,
     )
     references = [model_size(other) for other in others]
     if method.anchor_weight or method.reference:  # the start once more, or this model before the choice of tokens
         references.append(size)
     for reference in references:  # a forward pass is half of what a frozen base costs
-        flops += training_flops(reference, lengths, labels, lora=True) / 2
+        flops += training_flops(reference, lengths, labels, lora=True, forwarded=forwarded) / 2
     rows = heaviest_micro_batch(spec, dataset, dtype).tokens
     rate = measure_matmul_rate(config, tokens=rows, dtype=dtype, device=device)
     return Duration(

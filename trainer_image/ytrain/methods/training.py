@@ -101,7 +101,7 @@ def train(
         return {}
     if written["verified"]["changeFromBase"] == 0.0:
         progress.note("the adapter gives the base model's logits: it learned nothing, or was never applied")
-    filling = measure_filling(spec, inputs.train.dataset)
+    filling = measure_filling(spec, inputs.train.dataset, device)
     estimate = estimated_bytes(
         spec,
         load_config(inputs.model.path),

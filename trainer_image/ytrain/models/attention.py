@@ -1,4 +1,4 @@
-"""Causal attention along the paths of a row's prefix tree: packed samples do not see one another, no work is spent on it.
+"""Causal attention along the paths of a row's prefix tree: packed samples are isolated, no work is spent across them.
 
 A node may bring a mask of its own, for what is no line of tokens but a tree; sliding windows are passed over then.
 

@@ -65,12 +65,19 @@ def model_size(config: PretrainedConfig) -> ModelSize:
 
 
 def training_flops(
-    size: ModelSize, lengths: Iterable[int], supervised: int, *, lora: bool, gradient_checkpointing: bool = False
+    size: ModelSize,
+    lengths: Iterable[int],
+    supervised: int,
+    *,
+    lora: bool,
+    gradient_checkpointing: bool = False,
+    forwarded: float = 1.0,
 ) -> float:
     """Operations to train on samples of `lengths` tokens, `supervised` of which are labels, once.
 
     Per token and weight: 2 forward, 2 for the gradient of the input, 2 for that of the weight (not with LoRA), 2 to
     compute again with checkpointing. A token attends to half of its sample on average; the head sees labels only.
+    `forwarded` is the share of the tokens that is not computed for another sample already.
     """
     tokens, pairs = 0, 0.0
     for length in lengths:
@@ -80,7 +87,7 @@ def training_flops(
     backward = 2 if lora else 4
     body = (2 + backward + again) * size.body * tokens
     attention = 2 * (6 + again) * size.attention * pairs
-    return body + attention + (2 + backward) * size.head * supervised
+    return forwarded * (body + attention) + (2 + backward) * size.head * supervised
 
 
 def training_seconds(flops: float, matmul_rate: float) -> float:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ytrain.data.rows import Segment, build_row
+from ytrain.data.rows import LEAST_SHARED, Segment, build_row
 from ytrain.models.language_model import LanguageModel
 from ytrain_api.errors import SpecError
 
 RELATIVE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
-PROBE_LENGTHS = (24, 17)
-COMMON = 12
-"""Tokens with which a third sample begins as the first does."""
+COMMON = max(LEAST_SHARED.values())
+"""Tokens with which the last sample begins as the first does."""
+PROBE_LENGTHS = (COMMON + 12, 17)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def check_packed_forward(model: LanguageModel, *, packing: bool) -> float:
     if packing:
         begins = np.concatenate([samples[0].input_ids[:COMMON], samples[1].input_ids])
         samples.append(_Probe(begins, np.arange(len(begins)) > 0))
-    row = build_row(samples, [Segment(i, 0, len(s.input_ids) - 1) for i, s in enumerate(samples)]).to(model.device)
+    segments = [Segment(i, 0, len(sample.input_ids) - 1) for i, sample in enumerate(samples)]
+    row = build_row(samples, segments, model.device)
     with model.evaluating():
         hidden_TD = model.hidden(row)[row.label_rows_R]
         ours_TV = model.head().cast(model.compute_dtype).logits(hidden_TD.to(model.compute_dtype))

@@ -105,6 +105,8 @@ def environment_rows(record: RunRecord) -> list[tuple[str, str]]:
         rows.append(("Memory at the peak", byte_size(peak)))
     if result and result.packing:
         rows.append(("Rows filled", f"{result.packing.filled:.1%} of {result.packing.row_tokens:,} tokens"))
+        if result.packing.forwarded < 1:
+            rows.append(("Tokens computed for several samples", f"{1 - result.packing.forwarded:.1%}"))
     if waited := [m.data_wait_seconds for m in record.metrics if m.data_wait_seconds is not None]:
         trained = sum(m.seconds or 0.0 for m in record.metrics)
         rows.append(

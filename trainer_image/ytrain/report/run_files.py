@@ -189,6 +189,7 @@ class Packing(_FileModel):
 
     row_tokens: int
     filled: float
+    forwarded: float = 1.0
 
 
 class Failure(_FileModel):

@@ -87,13 +87,13 @@ class SupervisedLearner:
         passes = [*rows, *step.rows[:1] * repeated]
         choice = None
         if self.selection is not None:
-            built = [build_row(self.samples, segments).to(device) for segments in passes]
+            built = [build_row(self.samples, segments, device) for segments in passes]
             choice = self.selection.choose(self.model, self.engine, built, len(rows), world)
         weighted = torch.zeros((), device=device)
         loss_R, weight_R = [torch.zeros(0, device=device)], [torch.zeros(0, device=device)]
         for number, segments in enumerate(passes, start=1):
             row_began = time.monotonic()
-            row = build_row(self.samples, segments).to(device)
+            row = build_row(self.samples, segments, device)
             waited += time.monotonic() - row_began
             if choice is not None:
                 row = choice.narrowed(row, number - 1)
