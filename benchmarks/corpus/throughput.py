@@ -2,7 +2,7 @@
 
 `python benchmarks/corpus/throughput.py` scores the records of examples/make_flawed_data.py with each of
 
-- `ytrain`: rows of packed samples, logits of answer tokens only, in chunks;
+- `ytrain`: rows of packed samples, what they begin with in common once, logits of answer tokens only, in chunks;
 - `sample by sample`: one forward pass a record, its whole logits matrix, loss, entropy and mean hidden state from it;
 - `two passes`: loss and entropy each with a forward pass of its own.
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100)
     parser.add_argument("--data", type=Path, help="JSONL whose first records are taken, in place of the example's")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--row-tokens", type=int, default=1024, help="of ytrain's rows")
+    parser.add_argument("--row-tokens", type=int, default=2048, help="of ytrain's rows")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         dataset = tokenised(Path(scratch), arguments.records, arguments.data)
