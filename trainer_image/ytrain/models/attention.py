@@ -53,8 +53,8 @@ def segment_attention(
             mask: Tensor | None = node_masks[node]
         else:
             mask = _mask(end - begin, keys.shape[2], sliding_window, query.device)
-        if mask is not None and grouped:
-            # On CUDA no kernel takes a mask and grouped heads but the one that keeps all [T, T] weights.
+        widened = mask is not None and grouped and query.device.type != "cpu"
+        if widened:  # on CUDA no kernel takes a mask and grouped heads but the one that keeps all [T, T] weights
             keys, values = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (keys, values))
         part_1HLW = scaled_dot_product_attention(
             query[:, :, begin:end],
@@ -64,7 +64,7 @@ def segment_attention(
             is_causal=mask is None,
             dropout_p=dropout,
             scale=scaling,
-            enable_gqa=grouped and mask is None,
+            enable_gqa=grouped and not widened,
         )
         parts.append(part_1HLW.transpose(1, 2))
     return torch.cat(parts, dim=1), None
