@@ -55,7 +55,8 @@ def test_interval_is_newcombes() -> None:
         (2.019, Change.KEPT),
         (2.03, Change.SLIGHTLY_WORSE),
         (2.2, Change.WORSE),
-        (math.nan, Change.WORSE),
+        (math.nan, Change.NOT_A_NUMBER),
+        (math.inf, Change.NOT_A_NUMBER),
     ],
 )
 def test_retention_verdicts(after: float, change: Change) -> None:
@@ -95,6 +96,45 @@ def test_a_job_without_tasks_and_texts_is_told_what_to_add() -> None:
     outcome = judge(Evaluation.model_validate({"before": {"step": 0}, "after": {"step": 4}}))
     assert "evaluation tasks" in outcome.gained
     assert "retention texts" in outcome.kept
+
+
+@pytest.mark.parametrize(
+    ("losses", "when", "advice"),
+    [
+        ((math.nan, 2.0, 2.0, 2.0), "before training", "No training has touched these weights yet"),
+        ((2.0, 2.0, math.nan, math.nan), "after step 20", "lower optimization.learningRate"),
+        ((2.0, 2.0, 2.0, math.inf), "after step 30", "do not use this output"),
+        ((2.0, math.nan, 2.0, 2.0), "after step 10", "Later ones were numbers again"),
+    ],
+)
+def test_an_evaluation_that_is_not_a_number_is_told_with_its_step(losses, when: str, advice: str) -> None:
+    points = [
+        {
+            "step": 10 * index,
+            "validation": {"loss": loss, "tokens": 5},
+            "retention": [{"name": "prose", "loss": 1.0, "tokens": 9}, {"name": "code", "loss": loss, "tokens": 9}],
+            "klToStart": {"value": loss if index else 0.0, "tokens": 7},
+        }
+        for index, loss in enumerate(losses)
+    ]
+    outcome = judge(Evaluation.model_validate({"before": points[0], "history": points[1:3], "after": points[3]}))
+    broken = "validation loss and loss of code" if "before" in when else "validation loss, loss of code and KL"
+    assert f"The evaluation {when} was not a number (NaN or infinite): {broken}" in outcome.alarm
+    assert advice in outcome.alarm
+    words = f"{outcome.gained} {outcome.kept}"
+    assert "nan" not in words and "inf" not in words
+    compared = math.isfinite(losses[0]) and math.isfinite(losses[3])
+    assert ("Validation loss cannot be compared" in outcome.gained) is not compared
+    assert ("not a number: code" in outcome.kept) is not compared
+    assert "prose (+0.0\N{NO-BREAK SPACE}%)" in outcome.kept
+
+
+def test_numbers_raise_no_alarm() -> None:
+    assert judge(Evaluation.model_validate({"before": point(0, 0, 2.0), "after": point(9, 40, 2.4)})).alarm == ""
+
+
+def test_a_broken_start_is_told_before_there_is_an_end() -> None:
+    assert "before training" in judge(Evaluation.model_validate({"before": point(0, 0, math.nan)})).alarm
 
 
 def test_points_are_one_per_step_in_order() -> None:

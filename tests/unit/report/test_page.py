@@ -140,6 +140,15 @@ def test_a_loss_that_became_nan_does_not_break_the_charts(run_folder) -> None:
     assert not [value for _, attributes in page.elements for value in attributes.values() if value and "nan" in value]
 
 
+def test_an_evaluation_that_is_not_a_number_is_said_at_the_top(run_folder) -> None:
+    points = [{"step": step, "retention": [{"name": "prose", "loss": loss, "tokens": 9}]} for step, loss in
+              ((0, 2.0), (7, float("nan")))]  # fmt: skip
+    page = page_of(run_folder(evaluation={"before": points[0], "after": points[1]}))
+    said = "The evaluation after step 7 was not a number (NaN or infinite): loss of prose."
+    assert page.text.index(said) < page.text.index("What was gained")
+    assert "nan %" not in page.text
+
+
 def test_thousands_of_steps_stay_a_small_page(run_folder) -> None:
     folder = run_folder(metrics=[{"step": step, "loss": 2.0, "gradientNorm": step % 9} for step in range(1, 20_001)])
     page_of(folder)

@@ -48,3 +48,12 @@ def test_a_run_with_rewards_tells_them_without_an_evaluation(rewarded) -> None:
     (row,) = [line for line in text.splitlines() if line.startswith("reward, mean of the first and last 10 steps")]
     assert row.split()[-3:] == ["0.550", "1.550", "+1.000"]
     assert "Not measured" not in text
+
+
+def test_an_evaluation_that_is_not_a_number_is_said_at_the_top(run_folder) -> None:
+    points = [{"step": step, "validation": {"loss": loss, "tokens": 5}} for step, loss in ((0, 2.0), (7, float("nan")))]
+    text = printed(run_folder(evaluation={"before": points[0], "after": points[1]}))
+    assert "The evaluation after step 7 was not a number" in text and "rose" not in text
+    assert text.index("was not a number") < text.index("loss: validation")
+    (row,) = [line for line in text.splitlines() if line.startswith("loss: validation")]
+    assert row.split()[2:] == ["2.000", "nan", "not", "a", "number"]

@@ -4,6 +4,7 @@ The page and the terminal summary take every number and every verdict from here,
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -25,6 +26,7 @@ class Change(StrEnum):
     KEPT = "kept"
     SLIGHTLY_WORSE = "slightly worse"
     WORSE = "worse"
+    NOT_A_NUMBER = "not a number"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class TaskGain:
 
 @dataclass(frozen=True)
 class LossChange:
-    """A text's loss in nats per token before and after; `percent` is relative to before."""
+    """A text's loss in nats per token before and after; `percent` is relative to before, NaN if one is no number."""
 
     name: str
     tokens: int
@@ -51,6 +53,11 @@ class LossChange:
     after: float
     percent: float
     change: Change
+
+    @property
+    def moved(self) -> str:
+        """`percent` as people read it; nothing where a loss is not a number."""
+        return "" if self.change is Change.NOT_A_NUMBER else f"{self.percent:+.1f} %"
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,8 @@ class Outcome:
     examples: tuple[ExampleChange, ...]
     gained: str
     kept: str
+    alarm: str
+    """Which evaluation gave no number and what to do; empty if all of them did."""
 
 
 def judge(evaluation: Evaluation | None, reward: RewardChange | None = None) -> Outcome:
@@ -87,10 +96,11 @@ def judge(evaluation: Evaluation | None, reward: RewardChange | None = None) -> 
     """
     before = evaluation.before if evaluation else None
     after = _newest(evaluation) if evaluation else None
+    alarm = _alarm(evaluation_points(evaluation))
     if before is None or after is None:
         waiting = "Not measured yet: the evaluation after training has not run." if before else "Not measured."
         gained = f"{_reward_words(reward)} {waiting}" if reward else waiting
-        return Outcome(None, False, (), None, (), None, 0, (), gained=gained, kept=waiting)
+        return Outcome(None, False, (), None, (), None, 0, (), gained=gained, kept=waiting, alarm=alarm)
     tasks = tuple(task_gain(first, last) for first in before.tasks for last in after.tasks if first.name == last.name)
     validation = loss_change(before.validation, after.validation) if before.validation and after.validation else None
     retention = tuple(
@@ -111,6 +121,7 @@ def judge(evaluation: Evaluation | None, reward: RewardChange | None = None) -> 
         examples=tuple(_examples(before, after)),
         gained=_gained_words(tasks, validation, reward),
         kept=_kept_words(retention, kl.value if kl else None),
+        alarm=alarm,
     )
 
 
@@ -151,8 +162,10 @@ def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
 
 def loss_change(before: TextLoss, after: TextLoss) -> LossChange:
     """The relative change of a text's loss and its verdict by `KEPT_PERCENT` and `SLIGHT_PERCENT`."""
-    percent = 100 * (after.loss - before.loss) / before.loss if before.loss else math.nan
-    if not math.isfinite(percent) or percent > SLIGHT_PERCENT:
+    if not math.isfinite(before.loss) or not math.isfinite(after.loss):
+        return LossChange(after.name, after.tokens, before.loss, after.loss, math.nan, Change.NOT_A_NUMBER)
+    percent = 100 * (after.loss - before.loss) / before.loss if before.loss else math.inf
+    if percent > SLIGHT_PERCENT:
         change = Change.WORSE
     elif percent > KEPT_PERCENT:
         change = Change.SLIGHTLY_WORSE
@@ -171,6 +184,32 @@ def _newest(evaluation: Evaluation) -> EvaluationPoint | None:
     start = evaluation.before.step if evaluation.before else 0
     later = [point for point in evaluation.history if point.step > start]
     return evaluation.after or (later[-1] if later else None)
+
+
+def _alarm(points: Sequence[EvaluationPoint]) -> str:
+    """The first evaluation that gave no number, and what to do about it."""
+    broken = [(point, names) for point in points if (names := _not_finite(point))]
+    if not broken:
+        return ""
+    first, names = broken[0]
+    when = f"after step {first.step}" if first.step else "before training"
+    said = f"The evaluation {when} was not a number (NaN or infinite): {_listed(names)}."
+    if not first.step:
+        return f"{said} No training has touched these weights yet: try model.precision: float32, or another model."
+    if broken[-1][0] is not points[-1]:
+        return f"{said} Later ones were numbers again."
+    return (
+        f"{said} What the weights compute has overflowed; do not use this output. Run the job again in another work "
+        "folder with a lower optimization.learningRate or with model.precision: float32."
+    )
+
+
+def _not_finite(point: EvaluationPoint) -> list[str]:
+    """The figures of an evaluation that are no numbers."""
+    figures = [("validation loss", point.validation.loss)] if point.validation else []
+    figures += [(f"loss of {text.name}", text.loss) for text in point.retention]
+    figures += [("KL to the start", point.kl_to_start.value)] if point.kl_to_start else []
+    return [name for name, value in figures if not math.isfinite(value)]
 
 
 def _examples(before: EvaluationPoint, after: EvaluationPoint) -> list[ExampleChange]:
@@ -198,7 +237,9 @@ def _gained_words(tasks: tuple[TaskGain, ...], validation: LossChange | None, re
         sentences.append(f"Worse at {_listed([_task_words(task) for task in worse])}.")
     if tasks and not sentences:
         sentences.append("No task changed by more than its margin of error.")
-    if validation:
+    if validation and validation.change is Change.NOT_A_NUMBER:
+        sentences.append("Validation loss cannot be compared: it was not a number.")
+    elif validation:
         direction = "fell" if validation.after < validation.before else "rose"
         sentences.append(
             f"Validation loss {direction} from {validation.before:.3f} to {validation.after:.3f} nats per token."
@@ -224,6 +265,8 @@ def _kept_words(retention: tuple[LossChange, ...], kl: float | None) -> str:
         return [f"{text.name} ({text.percent:+.1f}\N{NO-BREAK SPACE}%)" for text in retention if text.change in changes]
 
     sentences = []
+    if broken := [text.name for text in retention if text.change is Change.NOT_A_NUMBER]:
+        sentences.append(f"Cannot be compared, since the loss was not a number: {_listed(broken)}.")
     if forgotten := texts(Change.WORSE):
         sentences.append(f"Forgetting: the loss rose on {_listed(forgotten)}.")
     if slightly := texts(Change.SLIGHTLY_WORSE):
@@ -232,7 +275,7 @@ def _kept_words(retention: tuple[LossChange, ...], kl: float | None) -> str:
         sentences.append(f"Kept: {_listed(kept)}." if sentences else f"Nothing forgotten: {_listed(kept)}.")
     if not retention:
         sentences.append("Not measured: the job names no retention texts.")
-    if kl is not None:
+    if kl is not None and math.isfinite(kl):
         sentences.append(f"On training prompts the model moved {kl:.3f} nats per token away from the start (KL).")
     return " ".join(sentences)
 

@@ -21,6 +21,7 @@ STYLES = {
     Change.KEPT: "green",
     Change.SLIGHTLY_WORSE: "yellow",
     Change.WORSE: "red",
+    Change.NOT_A_NUMBER: "red",
 }
 
 
@@ -35,6 +36,8 @@ def print_summary(run_dir: Path, console: Console) -> None:
     console.print()
     for sentence in _state_words(record):
         console.print(sentence, markup=False, highlight=False)
+    if outcome.alarm:
+        console.print(outcome.alarm, style="red", markup=False, highlight=False)
     if outcome.step is not None or reward:
         console.print(_changes(outcome, reward))
     if outcome.step is not None:
@@ -66,7 +69,7 @@ def _changes(outcome: Outcome, reward: RewardChange | None) -> Table:
         table.add_row(escape(task.name), *counts, f"{task.points:+.0f} points", _verdict(task.change))
     texts = [*([outcome.validation] if outcome.validation else []), *outcome.retention]
     for text in texts:
-        numbers = (f"{text.before:.3f}", f"{text.after:.3f}", f"{text.percent:+.1f} %")
+        numbers = (f"{text.before:.3f}", f"{text.after:.3f}", text.moved)
         table.add_row(f"loss: {escape(text.name)}", *numbers, _verdict(text.change))
     if reward:
         numbers = (f"{reward.first:.3f}", f"{reward.last:.3f}", f"{reward.last - reward.first:+.3f}")
