@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import Commands, Ended
 from run_folders import files_of, read_lines, write_job
@@ -167,6 +168,49 @@ def test_other_settings_judge_the_same_scores_anew(ytrain: Commands, model_folde
     write_job(tmp_path, model_folder, CORPUS | data | {"data.maxTokens": 150})
     ytrain(tmp_path, "run", "tiny.yaml").expect(2, "runs/tiny/output")
     assert read_lines(output / "scored.jsonl") == after
+
+
+def test_a_record_without_a_finite_score_is_left_out_and_changes_no_other(
+    ytrain: Commands, model_folder: Path, tmp_path: Path
+) -> None:
+    write_corpus(tmp_path)
+    data = {"data.train": [{"source": "file://./records.jsonl"}], "data.maxBadFraction": 0.1}
+    write_job(tmp_path, model_folder, CORPUS | data)
+    ytrain(tmp_path, "run", "tiny.yaml").expect(0)
+    run = tmp_path / "runs/tiny"
+    shards = sorted(run.glob("scores/*/*.npz"))
+    spoil(shards[0], slice(1))
+    write_job(tmp_path, model_folder, CORPUS | data | {"corpus": {"clusters": {"minSize": 5}}})
+    ytrain(tmp_path, "run", "tiny.yaml").expect(0, "33 records scored", "1 without a finite score")
+
+    *others, last = strict_lines(run / "output/scored.jsonl")
+    assert last["record"] == records()[0] and last["leftOut"] == "without a finite score"
+    assert "NaN" in last["reasons"][0] and last["class"] is None and last["cluster"] == -1
+    assert last["scores"].pop("tokens") > 0 and set(last["scores"].values()) == {None}
+    assert all(line["scores"]["zLoss"] is not None and line["class"] for line in others)
+    assert len({line["class"] for line in others}) > 1
+    assert last["record"] not in read_lines(run / "output/cleaned.jsonl")
+    found = json.loads((run / "result.json").read_text(), parse_constant=pytest.fail)["corpus"]
+    assert sum(found["classes"].values()) == 32 and found["leftOut"]["without a finite score"] == 1
+    shown = (run / "corpus.html").read_text().partition('<script type="application/json" id="data">')[2]
+    assert len(json.loads(shown.partition("</script>")[0], parse_constant=pytest.fail)["samples"]) == 32
+
+    for shard in shards:
+        spoil(shard, slice(None))
+    write_job(tmp_path, model_folder, CORPUS | data)
+    ytrain(tmp_path, "run", "tiny.yaml").expect(4, "none of the 33 records a finite loss", "model.precision: float32")
+
+
+def strict_lines(path: Path) -> list[dict[str, Any]]:
+    """Lines of JSON as the standard has it, which knows no NaN."""
+    return [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
+
+
+def spoil(shard: Path, tokens: slice) -> None:
+    """Make stored losses of answer tokens NaN, as a model that overflows does."""
+    scores = dict(np.load(shard))
+    scores["loss"][tokens] = np.nan
+    np.savez(shard, **scores)
 
 
 def test_check_tells_what_a_corpus_job_will_do(

@@ -17,6 +17,13 @@ def test_spread_of_parts_is_that_of_all_values_together() -> None:
     assert spread.z(whole) == pytest.approx((whole - whole.mean()) / whole.std())
 
 
+def test_values_that_are_not_finite_have_no_part_in_the_spread() -> None:
+    spread = Spread.of([[1.0, np.nan], [np.inf, -np.inf], [3.0]])
+    assert spread == Spread(2.0, 1.0)
+    assert np.isnan(spread.z([np.nan])).all()
+    assert np.isnan(Spread.of([[np.nan]]).mean)
+
+
 def test_equal_values_are_no_distance_from_their_mean() -> None:
     assert Spread.of([[2.0, 2.0], [2.0]]).z([2.0, 2.0]).tolist() == [0.0, 0.0]
 

@@ -8,7 +8,7 @@ import pytest
 from ytrain.corpus.anomalies import oddities, shape
 from ytrain.corpus.clusters import cluster
 from ytrain.corpus.duplicates import jaccard, near_duplicates
-from ytrain.corpus.judgement import LEFT_OUT_DUPLICATE, LEFT_OUT_LABEL, left_out
+from ytrain.corpus.judgement import LEFT_OUT_DUPLICATE, LEFT_OUT_LABEL, LEFT_OUT_UNSCORED, left_out
 
 pytestmark = pytest.mark.unit
 
@@ -64,10 +64,14 @@ def test_tasks_made_from_one_template_are_not_compared_with_each_other(monkeypat
 
 
 def test_what_is_left_out_keeps_one_of_each_group_and_no_wrong_label() -> None:
-    wrong = [False, True, False, False, False]
+    scored, wrong = [True] * 5, [False, True, False, False, False]
     first = [0, 1, 1, 0, 1]  # 1 is wrong, so of its group 2 is the one that stays
-    assert left_out(wrong, first) == {1: LEFT_OUT_LABEL, 3: LEFT_OUT_DUPLICATE, 4: LEFT_OUT_DUPLICATE}
-    assert left_out(wrong, None) == {1: LEFT_OUT_LABEL}
+    assert left_out(scored, wrong, first) == {1: LEFT_OUT_LABEL, 3: LEFT_OUT_DUPLICATE, 4: LEFT_OUT_DUPLICATE}
+    assert left_out(scored, wrong, None) == {1: LEFT_OUT_LABEL}
+
+
+def test_a_record_without_a_score_is_left_out_and_what_repeats_it_stays() -> None:
+    assert left_out([False, True, True], [False] * 3, [0, 0, 0]) == {0: LEFT_OUT_UNSCORED, 2: LEFT_OUT_DUPLICATE}
 
 
 def test_two_clouds_are_two_clusters_with_representatives_from_their_middle() -> None:
@@ -79,6 +83,18 @@ def test_two_clouds_are_two_clusters_with_representatives_from_their_middle() ->
     for name, members in found.representatives.items():
         assert len(members) == 3 and all(found.label_N[member] == name for member in members)
     assert found.map_N2.shape == (60, 2)
+
+
+def test_records_that_are_not_finite_belong_to_no_cluster_and_change_no_other() -> None:
+    points = np.random.default_rng(0).normal(size=(60, 4)) + np.repeat([[0.0] * 4, [9.0] * 4], 30, axis=0)
+    broken = np.insert(points, [0, 30], [[1.0, np.nan, 1.0, 1.0], [np.inf] * 4], axis=0)
+    whole, found = (cluster(hidden, min_size=10, dimensions=3) for hidden in (points, broken))
+    assert found.label_N[[0, 31]].tolist() == [-1, -1]
+    assert np.delete(found.label_N, [0, 31]).tolist() == whole.label_N.tolist()
+    assert np.delete(found.map_N2, [0, 31], axis=0).tolist() == whole.map_N2.tolist()
+    renumbered = np.delete(np.arange(62), [0, 31])
+    expected = {name: renumbered[members].tolist() for name, members in whole.representatives.items()}
+    assert found.representatives == expected and len(expected) == 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])

@@ -3,6 +3,7 @@
 High loss where the model was sure (low entropy) is the mark of a wrong label; high loss where it was unsure is not.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -24,11 +25,14 @@ class Spread:
 
     @staticmethod
     def of(parts: Iterable[npt.ArrayLike]) -> "Spread":
-        """Of all values of the parts, which need not be in memory together."""
+        """Of all finite values of the parts, which need not be in memory together; NaN where there are none."""
         count, total, squares = 0, 0.0, 0.0
         for part in parts:
             values = np.asarray(part, dtype=np.float64)
+            values = values[np.isfinite(values)]
             count, total, squares = count + values.size, total + values.sum(), squares + (values**2).sum()
+        if not count:
+            return Spread(math.nan, math.nan)
         mean = total / count
         return Spread(float(mean), float(np.sqrt(max(0.0, squares / count - mean**2))))
 

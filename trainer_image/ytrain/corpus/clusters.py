@@ -28,18 +28,19 @@ class Clustering:
 
 
 def cluster(hidden_ND: npt.NDArray[np.floating], *, min_size: int, dimensions: int) -> Clustering:
-    """Cluster rows `[N, D]`; fewer records than two clusters could have belong to none."""
+    """Cluster rows `[N, D]`; rows that are not finite, or are fewer than two clusters could have, belong to none."""
     count = len(hidden_ND)
+    blocks = [hidden_ND[begin : begin + FITTED] for begin in range(0, count, FITTED)]
+    finite = np.flatnonzero([row for block in blocks for row in np.isfinite(block).all(axis=1)])
+    if len(finite) < count:
+        return _among(cluster(hidden_ND[finite], min_size=min_size, dimensions=dimensions), finite, count)
     if count < 3:
         return Clustering(np.full(count, -1), np.zeros((count, 2), np.float32), {})
     chosen = np.unique(np.linspace(0, count - 1, min(count, FITTED)).astype(np.int64))
     fitted = np.asarray(hidden_ND[chosen], dtype=np.float32)
     reduce = PCA(min(dimensions, len(chosen), fitted.shape[1]), svd_solver="full").fit(fitted)
-    blocks = [
-        reduce.transform(np.asarray(hidden_ND[begin : begin + FITTED], dtype=np.float32))
-        for begin in range(0, count, FITTED)
-    ]
-    reduced = np.concatenate(blocks).astype(np.float32)
+    reduced = np.concatenate([reduce.transform(np.asarray(block, dtype=np.float32)) for block in blocks])
+    reduced = reduced.astype(np.float32)
     label = np.full(count, -1, dtype=np.int64)
     if len(chosen) >= 2 * min_size:
         label[chosen] = HDBSCAN(min_cluster_size=min_size, copy=True).fit_predict(reduced[chosen])
@@ -48,6 +49,14 @@ def cluster(hidden_ND: npt.NDArray[np.floating], *, min_size: int, dimensions: i
             nearest = KNeighborsClassifier(n_neighbors=1).fit(reduced[chosen], label[chosen])
             label[others] = nearest.predict(reduced[others])
     return Clustering(label, reduced[:, :2], _representatives(reduced, label))
+
+
+def _among(found: Clustering, members: npt.NDArray[np.int64], count: int) -> Clustering:
+    """A clustering of some `members` of `count` records as one of them all."""
+    label, where = np.full(count, -1), np.zeros((count, 2), np.float32)
+    label[members], where[members] = found.label_N, found.map_N2
+    named = {name: members[nearest].tolist() for name, nearest in found.representatives.items()}
+    return Clustering(label, where, named)
 
 
 def _representatives(reduced: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> dict[int, list[int]]:

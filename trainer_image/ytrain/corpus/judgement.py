@@ -1,5 +1,6 @@
 """Brings what the analyses found together: scores, class, spans and reasons of each record; rank; what is left out."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,14 @@ from ytrain.corpus.records import Records, texts_of
 from ytrain.corpus.scoring import ScoreFiles
 from ytrain.data.dataset import Sample, TokenDataset
 from ytrain_api.corpus import Corpus
+from ytrain_api.errors import TrainingError
 
 LEFT_OUT_LABEL, LEFT_OUT_DUPLICATE = "likely wrong label", "near-duplicate"
+LEFT_OUT_UNSCORED = "without a finite score"
+UNSCORED = (
+    "the model gave no finite loss or entropy (NaN or infinite) for its answer, so it was not judged: read it, or "
+    "score again with model.precision: float32"
+)
 MEANINGS = {
     "likelyWrongLabel": "the model was sure of another answer (high loss, low entropy)",
     "hard": "the model was unsure and wrong (high loss, high entropy)",
@@ -30,7 +37,10 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was found of every record; arrays `[N]` in the order of the files, None where it was not asked for."""
+    """What was found of every record; arrays `[N]` in the order of the files, None where it was not asked for.
+
+    A record with a loss or entropy that is not finite has no score (NaN), no class and no spans.
+    """
 
     tokens_N: npt.NDArray[np.int64]
     loss_N: npt.NDArray[np.float64]
@@ -49,7 +59,7 @@ class Judgement:
     """The record that each one repeats, or itself."""
     odd: Mapping[int, list[str]]
     ranked: npt.NDArray[np.int64]
-    """Records, the most suspicious first."""
+    """Records, the most suspicious first, those without a score last."""
     left_out: Mapping[int, str]
     """Why a record is not in cleaned.jsonl."""
 
@@ -58,23 +68,45 @@ class Judgement:
         """z(loss) - z(entropy): how surprised the model was where it was sure."""
         return self.z_loss_N - self.z_entropy_N
 
+    @property
+    def scored_N(self) -> npt.NDArray[np.bool_]:
+        """Which records have a score."""
+        return np.isfinite(self.loss_N)
+
+    def is_scored(self, index: int) -> bool:
+        """Whether a record has a score."""
+        return math.isfinite(self.loss_N[index])
+
     def class_of(self, index: int) -> str | None:
         """The class of a record."""
-        return CLASSES[self.class_N[index]] if self.class_N is not None else None
+        return CLASSES[self.class_N[index]] if self.class_N is not None and self.is_scored(index) else None
 
     def classes(self) -> dict[str, int]:
         """How many records are of each class."""
         if self.class_N is None:
             return {}
-        return dict(zip(CLASSES, np.bincount(self.class_N, minlength=len(CLASSES)).tolist(), strict=True))
+        return dict(
+            zip(CLASSES, np.bincount(self.class_N[self.scored_N], minlength=len(CLASSES)).tolist(), strict=True)
+        )
 
 
 def judge(corpus: Corpus, dataset: TokenDataset, scores: ScoreFiles, records: Records) -> Judgement:
-    """Judge every record by the stored scores."""
+    """Judge every record by the stored scores.
+
+    Raises:
+        TrainingError: none of them is finite.
+    """
     counts = records.per_record(dataset.supervised_counts.astype(np.int64))
     tokens = records.per_record(dataset.lengths.astype(np.int64))
     sums = np.array([(loss.sum(dtype=float), entropy.sum(dtype=float)) for loss, entropy in scores.sample_tokens()])
-    loss, entropy = records.per_record(sums[:, 0]) / counts, records.per_record(sums[:, 1]) / counts
+    scored = np.isfinite(records.per_record(sums.sum(axis=1)))
+    if not scored.any():
+        raise TrainingError(
+            f"spec.model.source: the model gives none of the {len(records):,} records a finite loss; set "
+            "model.precision: float32, or take another model"
+        )
+    means_2N = np.stack([records.per_record(column) / counts for column in sums.T])
+    loss, entropy = np.where(scored, means_2N, np.nan)
     z_loss, z_entropy = Spread.of([loss]).z(loss), Spread.of([entropy]).z(entropy)
     token_loss = Spread.of(shard.loss_R for shard in scores.finished())
     token_entropy = Spread.of(shard.entropy_R for shard in scores.finished())
@@ -86,6 +118,8 @@ def judge(corpus: Corpus, dataset: TokenDataset, scores: ScoreFiles, records: Re
         sample_tokens = scores.sample_tokens()
         for index in range(len(records)):
             found = [next(sample_tokens) for _ in records.samples(index)]
+            if not scored[index]:
+                continue
             z_l = token_loss.z(np.concatenate([part for part, _ in found]))
             z_h = token_entropy.z(np.concatenate([part for _, part in found]))
             of_tokens = np.bincount(classify(z_l, z_h, settings.threshold), minlength=len(CLASSES))
@@ -96,9 +130,9 @@ def judge(corpus: Corpus, dataset: TokenDataset, scores: ScoreFiles, records: Re
 
     clusters = None
     if corpus.clusters is not None:
-        clusters = cluster(
-            _hidden(scores, records), min_size=corpus.clusters.min_size, dimensions=corpus.clusters.dimensions
-        )
+        hidden = _hidden(scores, records)
+        hidden[~scored] = np.nan  # such a record belongs to no cluster
+        clusters = cluster(hidden, min_size=corpus.clusters.min_size, dimensions=corpus.clusters.dimensions)
     first = None
     if corpus.duplicates is not None:
         texts = ("\n".join(texts_of(records[index])) for index in range(len(records)))
@@ -119,14 +153,15 @@ def judge(corpus: Corpus, dataset: TokenDataset, scores: ScoreFiles, records: Re
         clusters=clusters,
         first=first,
         odd=oddities(shapes, tokens),
-        ranked=np.lexsort((np.arange(len(records)), -(z_loss - z_entropy), ~wrong)),
-        left_out=left_out(wrong.tolist(), first),
+        ranked=np.lexsort((np.arange(len(records)), -(z_loss - z_entropy), ~wrong, ~scored)),
+        left_out=left_out(scored.tolist(), wrong.tolist(), first),
     )
 
 
-def left_out(wrong: Sequence[bool], first: Sequence[int] | None) -> dict[int, str]:
-    """Why records are left out of the cleaned corpus: wrong labels; of near-duplicates all but the first good one."""
+def left_out(scored: Sequence[bool], wrong: Sequence[bool], first: Sequence[int] | None) -> dict[int, str]:
+    """Why records are left out of the cleaned corpus: no score, a wrong label, or it repeats an earlier good one."""
     reasons = {index: LEFT_OUT_LABEL for index, is_wrong in enumerate(wrong) if is_wrong}
+    reasons |= {index: LEFT_OUT_UNSCORED for index, is_scored in enumerate(scored) if not is_scored}
     kept: set[int] = set()
     for index, group in enumerate(first or ()):
         if index in reasons:
@@ -181,7 +216,7 @@ def entry(
 
 def reasons(judgement: Judgement, index: int, spans: Sequence[str], records: Records) -> list[str]:
     """Why a record deserves a look, in words."""
-    found = []
+    found = [] if judgement.is_scored(index) else [UNSCORED]
     name = judgement.class_of(index)
     if name not in (None, "normal"):
         found.append(MEANINGS[name])
@@ -204,5 +239,6 @@ def _hidden(scores: ScoreFiles, records: Records) -> npt.NDArray[np.float16]:
     return np.concatenate(parts)
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")
+def _rounded(value: float) -> float | None:
+    """JSON has no number for what is not finite."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None

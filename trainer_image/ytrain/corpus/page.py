@@ -109,7 +109,8 @@ def _samples(
     """The first records of the ranking, token by token, as many as the page can hold."""
     shown: list[dict[str, Any]] = []
     size = 0
-    for rank, index in enumerate(judgement.ranked[:wanted].tolist(), start=1):
+    ranked = judgement.ranked[: min(wanted, int(judgement.scored_N.sum()))]
+    for rank, index in enumerate(ranked.tolist(), start=1):
         samples = records.samples(index)
         tokens = [scores.tokens_of(sample) for sample in samples]
         loss = np.concatenate([part for part, _ in tokens])[:SHOWN_TOKENS]
@@ -148,7 +149,8 @@ def _samples(
 def _grid(judgement: Judgement) -> list[list[int]]:
     """[column, row, records] of each filled cell of z(loss) by z(entropy)."""
     edges = np.linspace(-Z_RANGE, Z_RANGE, GRID + 1)
-    x_N, y_N = (np.clip(z, -Z_RANGE, Z_RANGE) for z in (judgement.z_loss_N, judgement.z_entropy_N))
+    scored = judgement.scored_N
+    x_N, y_N = (np.clip(z[scored], -Z_RANGE, Z_RANGE) for z in (judgement.z_loss_N, judgement.z_entropy_N))
     counts, _, _ = np.histogram2d(x_N, y_N, bins=(edges, edges))
     return [[int(x), int(y), int(counts[x, y])] for x, y in np.argwhere(counts > 0).tolist()]
 
@@ -159,13 +161,12 @@ def _map(judgement: Judgement, records: Records) -> list[list[Any]]:
         return []
     chosen = np.unique(np.linspace(0, len(records) - 1, min(len(records), MAP_POINTS)).astype(int)).tolist()
     where, label = judgement.clusters.map_N2, judgement.clusters.label_N
-    classes = judgement.class_N
     return [
         [
             round(float(where[i, 0]), 3),
             round(float(where[i, 1]), 3),
             int(label[i]),
-            int(classes[i]) if classes is not None else -1,
+            CLASSES.index(name) if (name := judgement.class_of(i)) else -1,
         ]
         for i in chosen
     ]

@@ -140,10 +140,11 @@ def score(
             if shard is not None and world.leads:
                 done = files.shards - len(missing) + min((turn + 1) * world.size, len(missing))
                 seconds, tokens = time.monotonic() - began, int(dataset.lengths[indices].sum())
+                loss = float(shard.loss_R.mean())
                 figures = {
                     "step": done,
                     "epoch": done / files.shards,
-                    "loss": float(shard.loss_R.mean()),
+                    "loss": loss if math.isfinite(loss) else None,
                     "tokens": tokens * world.size,
                     "supervisedTokens": len(shard.loss_R) * world.size,
                     "tokensPerSecond": tokens * world.size / seconds,
