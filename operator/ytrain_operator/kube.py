@@ -112,12 +112,12 @@ class Api:
             field_manager=FIELD_MANAGER,
         )
 
-    async def patch_pod(self, namespace: str, name: str, patch: Sequence[Mapping[str, Any]]) -> None:
-        """Change a pod that still is as the patch's tests say."""
+    async def patch(self, kind: str, namespace: str, name: str, patch: Sequence[Mapping[str, Any]]) -> None:
+        """Change an object that still is as the patch's tests say."""
         content = "application/json-patch+json"
         try:
             await self._request(
-                *("patch", "Pod", _path("Pod", namespace, name)),
+                *("patch", kind, _path(kind, namespace, name)),
                 body=list(patch),
                 content_type=content,
                 field_manager=FIELD_MANAGER,

@@ -18,7 +18,7 @@ from ytrain_api.status import Status
 from ytrain_operator.cache import Cache, JobRecord, Key
 from ytrain_operator.kube import Api, ApiError
 from ytrain_operator.launcher_answers import Ask, Launcher, LauncherAnswers
-from ytrain_operator.manifests.event import event_manifest
+from ytrain_operator.manifests.event import event_manifest, repetition
 from ytrain_operator.manifests.ownership import Manifest
 from ytrain_operator.manifests.secret import token
 from ytrain_operator.observed import Observed, observed_job
@@ -106,7 +106,7 @@ class Reconciler:
         record = self._cache.jobs.get(key)
         ended = record is None or record.phase in ("Succeeded", "Failed")
         for release in releases(self._cache.pods(key), ended=ended):
-            await self._api.patch_pod(key.namespace, release.name, release.patch)
+            await self._api.patch("Pod", key.namespace, release.name, release.patch)
         if record is None:
             self._answers.leave(key)
             self._surrounded.pop(key, None)
@@ -146,7 +146,7 @@ class Reconciler:
                 changed |= await self._write(raw, _dumped(status), raw.get("status", {}))
             told = events(observed, status) if problem else plan.events
             for event in told:  # after the status that they follow from: they are told once, or not at all
-                await self._tell(observed, event_manifest(observed, event))
+                await tell(self._api, event_manifest(observed, event))
         for deletion in plan.delete:
             await self._delete(observed, deletion)
         if plan.delete_job:
@@ -191,13 +191,20 @@ class Reconciler:
         if left is not None:
             self._cache.put_pod(left)
 
-    async def _tell(self, observed: Observed, event: Manifest) -> None:
-        """An event is a courtesy: without it the job goes on."""
+
+async def tell(api: Api, event: Manifest) -> None:
+    """Make an event, or count it once more if it was told before. It is a courtesy: without it the job goes on."""
+    name, namespace = event["metadata"]["name"], event["metadata"]["namespace"]
+    try:
         try:
-            await self._api.create(event)
+            await api.create(event)
         except ApiError as error:
-            if error.status != 409:  # it was told before
-                log.warning("%s/%s: no event: %s", observed.namespace, observed.name, error)
+            if error.status != 409:
+                raise
+            told = await api.get("Event", namespace, name)
+            await api.patch("Event", namespace, name, repetition(told, event))
+    except ApiError as error:
+        log.warning("%s/%s: no event: %s", namespace, event["involvedObject"]["name"], error)
 
 
 def _dumped(status: Status) -> dict[str, Any]:

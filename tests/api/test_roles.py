@@ -17,6 +17,8 @@ UNUSED_HERE = {
     ("watch", "ytrainjobs"),  # kopf's own requests are not counted
     ("watch", "pods"),
     ("update", "ytrainjobs/finalizers"),  # asked for by an admission plugin that this cluster does not have
+    ("get", "events"),  # of news that was told before, which is counted
+    ("patch", "events"),
     ("delete", "ytrainjobs"),  # policy.ttlDeletes: job
 }
 

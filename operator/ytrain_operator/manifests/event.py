@@ -1,6 +1,8 @@
-"""An event as `kubectl describe` shows it. The same news has the same name, so telling it twice makes one event."""
+"""An event as `kubectl describe` shows it. The same news has the same name, so telling it again counts one event."""
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from ytrain_api import API_VERSION, KIND
 from ytrain_operator.manifests.ownership import MANAGED_BY, Manifest
@@ -38,3 +40,12 @@ def event_manifest(observed: Observed, event: Event) -> Manifest:
         "lastTimestamp": now,
         "count": 1,
     }
+
+
+def repetition(told: Mapping[str, Any], again: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The JSON patch by which the same news adds to an event of the API server, if nobody has counted it meanwhile."""
+    return [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": told["metadata"]["resourceVersion"]},
+        {"op": "add", "path": "/count", "value": told.get("count", 1) + again["count"]},
+        {"op": "add", "path": "/lastTimestamp", "value": again["lastTimestamp"]},
+    ]
