@@ -32,13 +32,16 @@ def _is(*kinds: str, exit_code: int | None = None) -> Callable[[Evidence], bool]
     return lambda evidence: evidence.kind in kinds or (exit_code is not None and evidence.exit_code == exit_code)
 
 
-def _launcher_killed(evidence: Evidence) -> bool:
-    return evidence.kind == "OOMKilled" and evidence.pod is not None and evidence.pod.role == "launcher"
+def _of_launcher(speaks: Callable[[Evidence], bool]) -> Callable[[Evidence], bool]:
+    return lambda evidence: evidence.pod is not None and evidence.pod.role == "launcher" and speaks(evidence)
 
+
+_KILLED = _is("OOMKilled")
+_EVICTED = _is("Evicted", "Preempting", "NodeShutdown", "Terminated")
 
 CLASSES: tuple[Class, ...] = (
-    Class("HostOutOfMemory", _launcher_killed, hints.launcher_memory),
-    Class("HostOutOfMemory", _is("OOMKilled"), hints.host_memory),
+    Class("HostOutOfMemory", _of_launcher(_KILLED), hints.launcher_memory),
+    Class("HostOutOfMemory", _KILLED, hints.host_memory),
     Class(
         "DeviceOutOfMemory",
         _says("CUDA out of memory", "torch.OutOfMemoryError", "OutOfMemoryError:", "HIP out of memory"),
@@ -51,7 +54,8 @@ CLASSES: tuple[Class, ...] = (
     Class("RewardError", _says("reward function"), hints.reward),
     Class("DataError", _is("DataError", exit_code=3), hints.data),
     Class("SpecError", _is("SpecError", exit_code=2), hints.spec),
-    Class("Evicted", _is("Evicted", "Preempting", "NodeShutdown", "Terminated"), hints.evicted),
+    Class("Evicted", _of_launcher(_EVICTED), hints.launcher_evicted),
+    Class("Evicted", _EVICTED, hints.evicted),
     Class("LostNode", _is("NodeLost"), hints.lost_node),
     Class(
         "CommunicationTimeout",

@@ -77,6 +77,17 @@ def evicted(job: YTrainJob) -> str:
     return f"The node was short of something and ended the pod{advice}."
 
 
+def launcher_evicted(job: YTrainJob) -> str:
+    requests = job.spec.launcher.resources.get("requests", {})
+    given = [f"{name} {requests[name]}" for name in ("memory", "ephemeral-storage") if name in requests]
+    now = f" (now {', '.join(given)})" if given else ""
+    return (
+        "The node was short of something and ended the launcher, not a worker; pods that use more than they request go "
+        f"first. Raise launcher.resources.requests{now} in a new job, or jobs.launcherResources in the operator's "
+        "settings."
+    )
+
+
 def lost_node(_: YTrainJob) -> str:
     return "The node went silent; the pod is made anew on another one. Nothing to do if there is one."
 

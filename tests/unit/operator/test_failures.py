@@ -72,6 +72,40 @@ def test_a_launcher_without_memory_is_not_taken_for_a_worker(spec: dict[str, Any
     assert "model." not in failure["hint"]
 
 
+def evicted(name: str, spec: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The failure that is told when a kubelet has ended a pod of a node that is short of memory."""
+    cluster = SmallCluster(spec).trained()
+    said = "The node was low on resource: memory."
+    cluster.pods[name]["status"] = {"phase": "Failed", "reason": "Evicted", "message": said}
+    cluster.settle()
+    failure: dict[str, Any] = cluster.status["failure"]
+    assert (failure["class"], failure["pod"]) == ("Evicted", name)
+    assert said in failure["message"]
+    return failure
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ({}, "Raise launcher.resources.requests in a new job"),
+        ({"requests": {"cpu": "1", "memory": "256Mi"}}, "launcher.resources.requests (now memory 256Mi) in a new job"),
+    ],
+)
+def test_an_evicted_launcher_is_not_taken_for_a_worker(resources: dict[str, Any], said: str) -> None:
+    hint = evicted("bot-launcher", {"launcher": {"resources": resources}})["hint"]
+    assert said in hint and "jobs.launcherResources" in hint
+    assert "workers.resources" not in hint
+
+
+@pytest.mark.parametrize(
+    ("requests", "said"),
+    [({}, "requests: memory, ephemeral-storage"), ({"memory": "4Gi"}, "requests: ephemeral-storage")],
+)
+def test_an_evicted_worker_is_told_which_requests_it_lacks(requests: dict[str, Any], said: str) -> None:
+    hint = evicted("bot-worker-1", {"workers": {"resources": {"requests": requests}}})["hint"]
+    assert f"workers.resources.{said}." in hint and "launcher" not in hint
+
+
 @pytest.mark.parametrize(
     ("spec", "said", "unsaid"),
     [
