@@ -278,17 +278,16 @@ def test_workers_that_never_come_fail_the_job(machines: Machines, model_folder: 
     launcher.expect(5, "waiting for worker 0, 1 of 2 for 2 s, longer than policy.pendingDeadline")
 
 
-def test_two_network_namespaces(machines: Machines, model_folder: Path, undisturbed: Path) -> None:
+@pytest.mark.parametrize("network", ["10.213.77.", "fd0b:213:77::"], ids=["IPv4", "IPv6 alone"])
+def test_two_network_namespaces(machines: Machines, model_folder: Path, undisturbed: Path, network: str) -> None:
     """Two hosts with addresses of their own, joined by a cable, and a launcher in a third."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and the command ip")
-    with Network("10.213.77", 3) as prefixes:
+    with Network(network, 3) as prefixes:
         file = job(machines, model_folder, workers=2)
         token = ["--token-file", machines.token, "--workdir", machines.run]
-        launcher = machines.start(
-            "launcher", file, "--listen", f"10.213.77.3:{machines.port}", *token, prefix=prefixes[2]
-        )
-        url = f"http://10.213.77.3:{machines.port}"
+        launcher = machines.start("launcher", file, "--listen", f":{machines.port}", *token, prefix=prefixes[2])
+        url = f"http://{f'[{network}3]' if ':' in network else f'{network}3'}:{machines.port}"
         workers = [
             machines.start(
                 "worker", "--launcher", url, "--index", str(index), *token, "--base-dir", machines.folder,
@@ -302,29 +301,37 @@ def test_two_network_namespaces(machines: Machines, model_folder: Path, undistur
 
 
 class Network:
-    """Network namespaces on one bridge of their own; entered, the command prefixes that run in them."""
+    """Network namespaces on one bridge of their own; entered, the command prefixes that run in them.
+
+    Args:
+        network: what a host's number is written behind, to be its address.
+    """
 
     def __init__(self, network: str, hosts: int) -> None:
         self._names = [f"ytrain-test-{os.getpid()}-{host}" for host in range(1, hosts + 1)]
+        self._cables = [f"ytn{os.getpid()}{host}"[:15] for host in range(1, hosts + 1)]
         self._network = network
         self._bridge = f"ytt{os.getpid()}"[:15]
 
     def __enter__(self) -> list[list[str]]:
         self._ip("link", "add", self._bridge, "type", "bridge")
         self._ip("link", "set", self._bridge, "up")
-        for host, name in enumerate(self._names, start=1):
-            near, far = f"ytn{os.getpid()}{host}"[:15], f"ytf{os.getpid()}{host}"[:15]
+        for host, (name, near) in enumerate(zip(self._names, self._cables, strict=True), start=1):
+            far = f"ytf{os.getpid()}{host}"[:15]
             self._ip("netns", "add", name)
             self._ip("link", "add", near, "type", "veth", "peer", "name", far)
             self._ip("link", "set", near, "master", self._bridge, "up")
             self._ip("link", "set", far, "netns", name)
-            for words in (["addr", "add", f"{self._network}.{host}/24", "dev", far], ["link", "set", far, "up"]):
+            address = f"{self._network}{host}"
+            whole = [f"{address}/64", "nodad"] if ":" in address else [f"{address}/24"]
+            for words in (["addr", "add", *whole, "dev", far], ["link", "set", far, "up"]):
                 self._ip("-n", name, *words)
             self._ip("-n", name, "link", "set", "lo", "up")
         return [["ip", "netns", "exec", name] for name in self._names]
 
     def __exit__(self, *_: object) -> None:
-        for name in self._names:
+        for name, cable in zip(self._names, self._cables, strict=True):
+            self._ip("link", "del", cable)  # the namespace would take its end along later than it is gone itself
             self._ip("netns", "del", name)
         self._ip("link", "del", self._bridge)
 

@@ -27,7 +27,9 @@ SHORTEST_TOKEN = 16
 def launcher(
     file: Annotated[Path, typer.Argument(help="The job file; spec.workers.replicas is the number of workers.")],
     token_file: TokenFile,
-    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = f"0.0.0.0:{PORT}",
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT to listen on; without HOST at every address, of IPv4 and IPv6.")
+    ] = f":{PORT}",
     workdir: Annotated[
         Path | None,
         typer.Option(
@@ -53,9 +55,7 @@ def launcher(
     mounted = {name: read_keys(folder) for name, folder in parse_claims(config_map or [], "--config-map").items()}
     job_file = replace(job_file, config_maps={**job_file.config_maps, **mounted})
     token = read_token(token_file)
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit():
-        raise SpecError(f"--listen {listen}: write it as HOST:PORT, such as 0.0.0.0:{PORT}")
+    host, port = read_listen(listen)
     try:
         before = Spent.model_validate_json(spent)
     except ValidationError as error:
@@ -68,11 +68,25 @@ def launcher(
 
     progress = open_progress(Console(soft_wrap=True))
     try:
-        serve_launcher(
-            job_file, host=host, port=int(port), token=token, workdir=workdir, spent=before, progress=progress
-        )
+        serve_launcher(job_file, host=host, port=port, token=token, workdir=workdir, spent=before, progress=progress)
     finally:
         progress.close()
+
+
+def read_listen(text: str) -> tuple[str | None, int]:
+    """Host and port of `--listen`; no host is every address.
+
+    Raises:
+        SpecError: it is neither HOST:PORT nor :PORT.
+    """
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and bare == host):
+        raise SpecError(
+            f"--listen {text}: write it as HOST:PORT, such as 127.0.0.1:{PORT} or [::1]:{PORT}, or as :{PORT} for "
+            "every address"
+        )
+    return bare or None, int(port)
 
 
 def read_keys(folder: Path) -> dict[str, bytes]:

@@ -4,13 +4,13 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ytrain.launcher.addresses import free_port, interface
 from ytrain.launcher.coordinator import PREEMPTED, Refused
 from ytrain.launcher.rank import RankTask
 from ytrain.launcher.ranks import RankProcess, warm, write_stacks
@@ -159,7 +159,7 @@ class Agent:
                 "index": self._worker.index,
                 "incarnation": self._incarnation,
                 "address": self._worker.address,
-                "port": _free_port(self._worker.address),
+                "port": free_port(self._worker.address),
                 "slots": self._worker.slots,
                 "state": state,
                 "generation": self._generation,
@@ -198,7 +198,7 @@ class Agent:
         folder = worker.options.folder.stacks
         with suppress(OSError):  # the ranks say it
             folder.mkdir(parents=True, exist_ok=True)
-        interface = _interface(worker.address)
+        gloo = interface(worker.address)
         self._processes = []
         for local in range(worker.slots):
             number = ranks.first + local
@@ -210,7 +210,7 @@ class Agent:
                 "MASTER_ADDR": ranks.master_address,
                 "MASTER_PORT": str(ranks.master_port),
                 **_visible_gpu(local),
-                **({"GLOO_SOCKET_IFNAME": interface} if interface else {}),
+                **({"GLOO_SOCKET_IFNAME": gloo} if gloo else {}),
             }
             task = RankTask(
                 job_file=worker.job_file,
@@ -241,30 +241,8 @@ class Agent:
             await self._changed.wait()
 
 
-def _free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
-
-
 def _visible_gpu(local: int) -> dict[str, str]:
     """Each rank sees its own device alone, as device 0."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else []
     return {"CUDA_VISIBLE_DEVICES": devices[local] if local < len(devices) else str(local)}
-
-
-def _interface(address: str) -> str | None:
-    """The network interface that has this address, so that gloo need not trust the host's name (Linux)."""
-    import fcntl
-    import struct
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            try:
-                found = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
-            except OSError:
-                continue
-            if socket.inet_ntoa(found[20:24]) == address:
-                return name
-    return None

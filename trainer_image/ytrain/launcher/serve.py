@@ -5,17 +5,16 @@ What a job's ranks print and tell arrives here and goes to the display.
 
 import asyncio
 import signal
-import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from ytrain.launcher import ranks
+from ytrain.launcher.addresses import address_towards
 from ytrain.launcher.agent import Agent, Worker
 from ytrain.launcher.client import LauncherClient
 from ytrain.launcher.coordinator import Coordinator, Outcome, Rules
@@ -93,7 +92,14 @@ async def _run_here(job_file: JobFile, options: RunOptions, processes: int, prog
 
 
 def serve_launcher(
-    job_file: JobFile, *, host: str, port: int, token: str, workdir: Path | None, spent: Spent, progress: Progress
+    job_file: JobFile,
+    *,
+    host: str | None,
+    port: int,
+    token: str,
+    workdir: Path | None,
+    spent: Spent,
+    progress: Progress,
 ) -> None:
     """Coordinate workers on other machines until the job is over.
 
@@ -101,6 +107,7 @@ def serve_launcher(
     again finds them.
 
     Args:
+        host: the address to listen at; None is every one, of IPv4 and IPv6.
         spent: device time that is known of launchers before this one.
 
     Raises:
@@ -137,7 +144,7 @@ def _leave(word: LastWord) -> None:
 
 
 async def _serve_launcher(
-    job_file: JobFile, host: str, port: int, token: str, spent: Spent, progress: Progress
+    job_file: JobFile, host: str | None, port: int, token: str, spent: Spent, progress: Progress
 ) -> tuple[Outcome, LauncherStatus]:
     desk = Desk(_coordinator(rules(job_file, job_file.job.spec.workers.replicas), spent), progress.note)
     runner = web.AppRunner(application(desk, job_file, token), access_log=None)
@@ -145,8 +152,10 @@ async def _serve_launcher(
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        raise SpecError(f"--listen {host}:{port}: {error.strerror or error}; name a free port") from None
-    progress.note(f"launcher of {job_file.job.metadata.name}: listening on {host}:{port}")
+        raise SpecError(
+            f"--listen: port {port} of {host or 'every address'}: {error.strerror or error}; name a free port"
+        ) from None
+    progress.note(f"launcher of {job_file.job.metadata.name}: listening on port {port} of {host or 'every address'}")
     leaving = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, leaving.set)
@@ -192,7 +201,7 @@ async def _serve_worker(
 ) -> int:
     async with LauncherClient(url, token) as client:
         job_file = await _fetched(client.job, progress)
-        here = address or _address_towards(url)
+        here = address or address_towards(url)
         worker = _worker(job_file, options, index=index, slots=slots or job_file.job.spec.workers.devices, address=here)
         agent = Agent(worker, client, heard=Listener(progress, several=True), tell=progress.note)
         _on_signals(agent.stop, progress.note)
@@ -253,16 +262,6 @@ def _on_signals(stop: Callable[[signal.Signals], None], tell: Callable[[str], No
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, handle, number)
-
-
-def _address_towards(url: str) -> str:
-    """This machine's address as the launcher's network sees it."""
-    parts = urlsplit(url)
-    if parts.hostname is None:
-        raise SpecError(f"--launcher {url}: write it as http://HOST:PORT")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((parts.hostname, parts.port or 80))  # sends nothing
-        return str(probe.getsockname()[0])
 
 
 def _conclude(outcome: Outcome, job_file: JobFile, workdir: Path | None) -> None:
