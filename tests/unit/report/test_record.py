@@ -1,6 +1,9 @@
 """Reading run folders in whatever state a run left them."""
 
+import tracemalloc
+
 import pytest
+from tests.unit.report.conftest import metrics_line, rl_figures
 
 from ytrain.report.record import RunState, read_run
 
@@ -68,3 +71,19 @@ def test_of_the_job_file_only_the_job_is_kept(run_folder) -> None:
     record = read_run(run_folder())
     assert record.name == "support-bot"
     assert "do-not-show-this" not in str(record)
+
+
+def test_a_step_takes_little_memory(run_folder) -> None:
+    """A launcher pod of 512 MiB writes the report of a job that failed, however long it was."""
+    steps = 4_000
+    lines = [metrics_line(step, loss=step / 7, rl=rl_figures(step, entropy=step / 9)) for step in range(1, steps + 1)]
+    folder = run_folder(metrics=lines)
+    read_run(folder)
+    tracemalloc.start()
+    try:
+        record = read_run(folder)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(record.metrics) == steps
+    assert most / steps < 1_500

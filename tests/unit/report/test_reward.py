@@ -5,7 +5,7 @@ from tests.unit.report.conftest import metrics_line, rl_figures
 
 from ytrain.report.outcome import judge
 from ytrain.report.reward import RewardChange, reward_change
-from ytrain.report.run_files import Evaluation, StepMetrics
+from ytrain.report.run_files import Evaluation, step_metrics
 
 pytestmark = pytest.mark.unit
 
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.unit
 )
 def test_the_ends_are_compared_without_overlap(means: list[float | None], change: RewardChange | None) -> None:
     lines = [metrics_line(step, rl=rl_figures(step, rewardMean=mean)) for step, mean in enumerate(means, start=1)]
-    assert reward_change([StepMetrics.model_validate(line) for line in lines]) == change
+    assert reward_change([step_metrics(line) for line in lines]) == change
 
 
 def test_a_run_without_rewards_has_no_change() -> None:
-    assert reward_change([StepMetrics.model_validate(metrics_line(step)) for step in range(1, 9)]) is None
+    assert reward_change([step_metrics(metrics_line(step)) for step in range(1, 9)]) is None
 
 
 @pytest.mark.parametrize(

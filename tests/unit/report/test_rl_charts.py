@@ -5,7 +5,7 @@ from tests.unit.report.conftest import metrics_line, rl_figures
 
 from ytrain.report.charts import Series
 from ytrain.report.rl_charts import rl_charts
-from ytrain.report.run_files import StepMetrics
+from ytrain.report.run_files import step_metrics
 
 pytestmark = pytest.mark.unit
 
@@ -14,12 +14,12 @@ ALWAYS = {"Reward", "Prompts with mixed rewards", "Entropy", "Tokens forwarded p
 
 def titles(*changes: dict) -> set[str]:
     lines = [metrics_line(step, rl=rl_figures(step, **one)) for step, one in enumerate(changes, start=1)]
-    charts = rl_charts([StepMetrics.model_validate(line) for line in lines])
+    charts = rl_charts([step_metrics(line) for line in lines])
     return {chart.title for chart in charts if chart}
 
 
 def test_a_run_without_rewards_has_none() -> None:
-    assert rl_charts([StepMetrics.model_validate(metrics_line(1))]) == []
+    assert rl_charts([step_metrics(metrics_line(1))]) == []
 
 
 def test_a_run_with_all_figures_has_all_charts() -> None:
@@ -46,7 +46,7 @@ def test_figures_that_are_all_missing_draw_nothing() -> None:
 
 def test_shares_are_percent_and_of_their_own_whole() -> None:
     figures = rl_figures(1, mixedGroups=6, groups=8, failedRewards=9, leaves=90, truncatedShare=0.25)
-    charts = rl_charts([StepMetrics.model_validate(metrics_line(1, rl=figures))])
+    charts = rl_charts([step_metrics(metrics_line(1, rl=figures))])
     said = {chart.title: chart.summary for chart in charts if chart}
     assert "mixed: 75 at step 1" in said["Prompts with mixed rewards"]
     assert "cut off: 25 at" in said["Answers cut off or without a reward"]

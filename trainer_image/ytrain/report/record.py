@@ -6,6 +6,7 @@ because the page has to appear above all when something went wrong.
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ytrain.report.run_files import Evaluation, Result, SampledAnswers, SkippedRecord, StepMetrics
+from ytrain.report.run_files import Evaluation, Result, SampledAnswers, SkippedRecord, StepMetrics, step_metrics
 
 SHOWN_SKIPPED = 10
 """Skipped records that are shown with their place; all of them stand in skipped.jsonl."""
 
 Model = TypeVar("Model", bound=BaseModel)
+Line = TypeVar("Line")
 
 
 class RunState(StrEnum):
@@ -75,8 +77,8 @@ def read_run(folder: Path) -> RunRecord:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder; `ytrain run FILE --workdir {folder}` makes one")
     problems: list[str] = []
-    metrics = _read_lines(folder / "metrics.jsonl", StepMetrics, problems)
-    skipped = _read_lines(folder / "skipped.jsonl", SkippedRecord, problems)
+    metrics = _read_lines(folder / "metrics.jsonl", step_metrics, problems)
+    skipped = _read_lines(folder / "skipped.jsonl", SkippedRecord.model_validate, problems)
     return RunRecord(
         folder=folder,
         job=_read_job(folder / "job.yaml", problems),
@@ -92,21 +94,21 @@ def read_run(folder: Path) -> RunRecord:
     )
 
 
-def _read_lines(path: Path, model: type[Model], problems: list[str]) -> list[Model]:
+def _read_lines(path: Path, parsed_as: Callable[[Any], Line], problems: list[str]) -> list[Line]:
     """All readable lines of a JSONL file; a broken last line is a write that a kill cut short, and not worth a word."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    parsed: list[Model] = []
+    parsed: list[Line] = []
     broken: list[int] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            parsed.append(model.model_validate(json.loads(line)))
-        except (ValueError, ValidationError):
-            if number < len(lines):
-                broken.append(number)
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                parsed.append(parsed_as(json.loads(line)))
+            except (ValueError, ValidationError):
+                if line.endswith("\n"):
+                    broken.append(number)
     if broken:
         problems.append(f"{path.name}: {len(broken)} unreadable lines were left out, the first is line {broken[0]}")
     return parsed

@@ -5,15 +5,23 @@ Every field that an unfinished run may lack has a default; `record.py` reads the
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass
+
+_SHAPE = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
 
 class _FileModel(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+    model_config = _SHAPE | ConfigDict(frozen=True)
 
 
-class RewardFigures(_FileModel):
+# A long run has hundreds of thousands of these, and a small launcher pod may have to hold them: slots take half.
+_many = dataclass(config=_SHAPE, frozen=True, slots=True, kw_only=True)
+
+
+@_many
+class RewardFigures:
     """What a step of reinforcement learning adds to its line of metrics.jsonl; None is what could not be told.
 
     Entropy, gap and KL in nats per token, shares from 0 to 1; figures `per_leaf` are tokens per answer.
@@ -37,7 +45,8 @@ class RewardFigures(_FileModel):
     reward_seconds: float | None = None
 
 
-class StepMetrics(_FileModel):
+@_many
+class StepMetrics:
     """One line of metrics.jsonl: one optimizer step. Losses in nats per token, `seconds` the step's wall time."""
 
     step: int
@@ -54,6 +63,10 @@ class StepMetrics(_FileModel):
     data_wait_seconds: float | None = None
     weight_histogram: tuple[int, ...] | None = None
     rl: RewardFigures | None = None
+
+
+step_metrics = TypeAdapter(StepMetrics).validate_python
+"""A line of metrics.jsonl; pydantic.ValidationError where it is none."""
 
 
 class SampledNode(_FileModel):
