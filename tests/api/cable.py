@@ -8,12 +8,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
+from tests.ports import held_port
 
 
 class Cable:
     """A listener that passes bytes on to the API server."""
 
-    def __init__(self, kubeconfig: str) -> None:
+    def __init__(self, kubeconfig: str, port: int) -> None:
         self._config = yaml.safe_load(Path(kubeconfig).read_text())
         self._cluster = self._config["clusters"][0]["cluster"]
         server = urlsplit(self._cluster["server"])
@@ -22,7 +23,7 @@ class Cable:
         self._flows.set()
         self._ends: set[asyncio.StreamWriter] = set()
         self._listener: asyncio.Server | None = None
-        self._port = 0
+        self._port = port
 
     def kubeconfig(self, folder: Path) -> str:
         """A kubeconfig whose server is reached through this cable."""
@@ -34,7 +35,6 @@ class Cable:
     async def plug(self) -> None:
         """Let connections come."""
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
-        self._port = self._listener.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         """End all connections and refuse new ones."""
@@ -69,10 +69,11 @@ class Cable:
 @asynccontextmanager
 async def plugged(kubeconfig: str) -> AsyncIterator[Cable]:
     """A cable for as long as the context lasts."""
-    cable = Cable(kubeconfig)
-    await cable.plug()
-    try:
-        yield cable
-    finally:
-        cable.let_go()
-        await cable.cut()
+    with held_port() as port:
+        cable = Cable(kubeconfig, port)
+        await cable.plug()
+        try:
+            yield cable
+        finally:
+            cable.let_go()
+            await cable.cut()

@@ -2,18 +2,18 @@
 
 import multiprocessing
 import os
-import socket
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from tests.ports import held_port
 
 from ytrain.engine.world import World
 
 pytestmark = pytest.mark.invariant
 
-LIMIT_SECONDS = 120.0
+LIMIT_SECONDS = 600.0
 
 
 def wait_for(path: Path) -> None:
@@ -44,15 +44,13 @@ def rank(number: int, port: int, folder: Path, stays: bool) -> None:
 
 @pytest.mark.parametrize("stays", [True, False])
 def test_a_rank_waits_for_those_that_are_not_done(tmp_path: Path, stays: bool) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=rank, args=(number, port, tmp_path, stays)) for number in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(LIMIT_SECONDS)
+    with held_port() as port:
+        processes = [context.Process(target=rank, args=(number, port, tmp_path, stays)) for number in (0, 1)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(LIMIT_SECONDS)
     assert [process.exitcode for process in processes] == [0, 0]
 
 

@@ -8,10 +8,10 @@ import json
 import math
 import multiprocessing
 import os
-import socket
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from small_models import random_model, random_samples, segments
+from tests.ports import held_port
 
 from ytrain.data.rows import build_row
 from ytrain.engine.base import Engine, OptimizerSettings
@@ -39,7 +40,9 @@ from ytrain.training.stop import StopRequest
 from ytrain.training.supervised import SupervisedLearner
 from ytrain_api.optimization import Deepspeed
 
-PATIENCE_SECONDS = 400
+PATIENCE_SECONDS = 900
+HELD = ExitStack()
+"""Ports where ranks meet, until this process ends."""
 PARTITIONED = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
 """Without it, ZeRO keeps weights of this size whole."""
 
@@ -207,9 +210,7 @@ def overflow(block: str, folder: Path, *, world: World) -> None:
 
 def run_ranks(size: int, tasks: Sequence[tuple[Any, ...]]) -> list[multiprocessing.process.BaseProcess]:
     """Start the processes; each runs `(function, *arguments)` of every task, with its world as the last argument."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = HELD.enter_context(held_port())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # the libraries are loaded once
     ranks = [context.Process(target=_rank, args=(rank, size, port, tasks), daemon=True) for rank in range(size)]
