@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.conftest import wait_until_gone
 from transformers import PreTrainedTokenizerFast
 
 from ytrain.data.tokenising import vocabulary
@@ -40,10 +40,6 @@ with encoding(pathlib.Path(sys.argv[1]).read_text(), WORTHWHILE_BYTES) as (submi
 """
 
 
-def gone(pids: Sequence[int]) -> bool:
-    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
-
-
 @pytest.mark.skipif(usable_cores() == 1, reason="one core has no worker processes")
 def test_workers_end_with_a_parent_that_is_killed(make_tokenizer: MakeTokenizer, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(vocabulary(make_tokenizer(None)))
@@ -51,12 +47,9 @@ def test_workers_end_with_a_parent_that_is_killed(make_tokenizer: MakeTokenizer,
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pids = json.loads(parent.stdout.readline())
-        assert pids and not gone(pids)
+        assert pids and all(Path(f"/proc/{pid}").exists() for pid in pids)
         parent.kill()
-    deadline = time.monotonic() + 60
-    while not gone(pids):
-        assert time.monotonic() < deadline, f"still there: {pids}"
-        time.sleep(0.01)
+    wait_until_gone(pids)
 
 
 @pytest.mark.skipif(usable_cores() == 1, reason="one core has no worker processes")

@@ -40,12 +40,12 @@ def endpoint() -> Iterator[Endpoint]:
             state.asked.append(request)
             status, body = json.loads(request["answer"])
             if state.together is not None:
-                state.together.wait(30)
+                state.together.wait(60)
             if state.busy:
                 state.busy -= 1
                 status = 503
             if body == "hang":
-                state.over.wait(60)
+                state.over.wait(600)
                 return
             if body == "close":
                 return
@@ -88,18 +88,24 @@ CASES = [
     ((200, "x" * 100_000), "the endpoint answered more than 65536 bytes"),
     ((500, "broken"), "the endpoint answered 500"),
     ((302, ""), "the endpoint answered 302"),
-    ((200, "hang"), "the endpoint took longer than 3 s"),
     ((200, "close"), "the endpoint broke off (ServerDisconnectedError)"),
 ]
 
 
 def test_what_an_endpoint_may_answer(endpoint: Endpoint, tmp_path: Path) -> None:
-    with opened({"http": {"url": endpoint.url, "timeout": "3s"}}, tmp_path) as service:
+    with opened({"http": {"url": endpoint.url, "timeout": "60s"}}, tmp_path) as service:
         results = service.score([sample(json.dumps(answer), {"id": 7}) for answer, _ in CASES])
     told = [result.reason if isinstance(result, Failure) else result for result in results]
     assert told == [expected for _, expected in CASES]
     assert len(endpoint.asked) == len(CASES)  # nothing that may have been scored was asked again
     assert endpoint.asked[0] | {"answer": ""} == {"prompt": "2 + 2 =", "answer": "", "record": {"id": 7}}
+
+
+def test_an_endpoint_that_hangs_costs_its_own_sample(endpoint: Endpoint, tmp_path: Path) -> None:
+    with opened({"http": {"url": endpoint.url, "timeout": "3s"}}, tmp_path) as service:
+        late, good = service.score([sample(json.dumps((200, body))) for body in ("hang", '{"reward": 0.5}')])
+    assert isinstance(late, Failure) and late.reason == "the endpoint took longer than 3 s"
+    assert good == 0.5
 
 
 def test_some_requests_are_in_flight_at_once(endpoint: Endpoint, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def write_into_the_channel():
             os.write(descriptor, b'{"reward": "lies"}\\n')
         except OSError:
             pass
-    time.sleep(60)
+    time.sleep(600)
 
 def unprintable():
     raise Unprintable
@@ -64,18 +64,25 @@ CASES = [
     ("os.abort()", "reward.py:score ended its process (killed by SIGABRT)"),
     ("ctypes.string_at(0)", "reward.py:score ended its process (killed by SIGSEGV)"),
     ("write_into_the_channel()", "reward.py:score ended its process (killed by SIGKILL)"),
-    ("time.sleep(60)", "reward.py:score took longer than 3 s and was stopped"),
-    ("__import__('re').match('(a+)+b', 'a' * 40)", "reward.py:score took longer than 3 s and was stopped"),
+]
+TOO_LONG = "reward.py:score took longer than 3 s and was stopped"
+SLOW_CASES = [
+    ("time.sleep(600)", TOO_LONG),
+    ("__import__('re').match('(a+)+b', 'a' * 40)", TOO_LONG),
+    ("1", 1.0),
 ]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_each_misdeed_costs_its_own_sample(tmp_path: Path, processes: int) -> None:
-    with opened_python(MISDEEDS, tmp_path, timeout="3s", processes=processes) as service:
-        results = service.score([sample(answer) for answer, _ in CASES])
+@pytest.mark.parametrize(("cases", "timeout"), [(CASES, "60s"), (SLOW_CASES, "3s")], ids=["ended", "slow"])
+def test_each_misdeed_costs_its_own_sample(
+    tmp_path: Path, processes: int, cases: list[tuple[str, float | str]], timeout: str
+) -> None:
+    with opened_python(MISDEEDS, tmp_path, timeout=timeout, processes=processes) as service:
+        results = service.score([sample(answer) for answer, _ in cases])
         assert service.score([]) == []
     told = [result.reason if isinstance(result, Failure) else result for result in results]
-    assert told == [expected for _, expected in CASES]
+    assert told == [expected for _, expected in cases]
 
 
 def test_a_second_answer_is_nobody_elses_reward(tmp_path: Path) -> None:
@@ -165,7 +172,7 @@ def score(prompt, answer, record):
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     told = tmp_path / "pids"
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
-    with opened_python(TELL_PIDS, tmp_path, timeout="1s") as service:
+    with opened_python(TELL_PIDS, tmp_path, timeout="5s") as service:
         assert service.score([sample(str(told))]) == [1.0]
         assert isinstance(service.score([sample(str(told), {"hang": True})])[0], Failure)
         assert service.score([sample(str(told))]) == [1.0]
