@@ -13,7 +13,7 @@ from run_folders import read_lines, write_job
 from tests.conftest import write_chats
 from tests.image.build import ROOT, Image, Settings, build, ensure_stored
 from tests.image.builders import BUILDAH, find_builder
-from tests.image.container import Containers, mounted
+from tests.image.container import LIMIT_SECONDS, Containers, mounted
 
 pytestmark = pytest.mark.e2e
 
@@ -172,4 +172,4 @@ def test_process_1_hears_sigterm_at_once(containers: Containers, work: Path) -> 
         said = next((line for line in process.stdout if "waiting for the launcher" in line), None)
         assert said is not None, process.wait()
         subprocess.run(["runc", "kill", name, "TERM"], check=True)
-        assert process.wait(timeout=20) == 128 + signal.SIGTERM
+        assert process.wait(timeout=LIMIT_SECONDS) == 128 + signal.SIGTERM
