@@ -18,7 +18,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ sys.path[:0] = [str(REPOSITORY), *(str(REPOSITORY / "tests" / folder) for folder
 from live import CLAIMS, Namespace, connect, install_crd  # noqa: E402
 from small_cluster import job_object  # noqa: E402
 from tests.cluster.__main__ import say  # noqa: E402
-from tests.cluster.api_tier import PODS_CIDR, api_cluster, free_ports  # noqa: E402
+from tests.cluster.api_tier import PODS_CIDR, api_cluster  # noqa: E402
+from tests.ports import held_port  # noqa: E402
 
 from ytrain_api.protocol import PORT  # noqa: E402
 
@@ -61,7 +62,8 @@ class Process:
     def __init__(self, kubeconfig: str, namespace: str, **more: Any) -> None:
         folder = Path(tempfile.mkdtemp())
         settings = folder / "settings.yaml"
-        (self._port,) = free_ports(1)
+        self._held = ExitStack()
+        self._port = self._held.enter_context(held_port())
         given = {"namespace": namespace, "namespaces": [namespace], "metricsPort": self._port, "leaderElection": False}
         settings.write_text(yaml.safe_dump({**given, **more}))
         with (folder / "log").open("w") as log:
@@ -104,6 +106,7 @@ class Process:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
+        self._held.close()
 
 
 def seconds_of(pid: int) -> float:

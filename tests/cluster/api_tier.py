@@ -7,20 +7,22 @@ their parent dies, so nothing is on record and nothing is left, however that pro
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from tests.cluster import control_plane as plane
 from tests.cluster import programs
 from tests.cluster.certificates import CONTROL_PLANE, Identity, issue, write_kubeconfig
+from tests.cluster.conditions import is_ready
 from tests.cluster.control_plane import Component, Site
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.processes import ENVIRONMENT
 from tests.cluster.running import last_words
 from tests.cluster.waiting import wait_for
+from tests.ports import held_port
 
 NEEDED = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok"]
 STAGES = Path(__file__).with_name("simulated.yaml")
@@ -52,8 +54,9 @@ def api_cluster(say: Callable[[str], None], nodes: int = 2) -> Iterator[Kubectl]
         ended = (name for name, process in processes.items() if process.poll() is not None)
         return "\n".join(last_words(name, processes[name].returncode, folder / f"{name}.log") for name in ended)
 
+    ports = contextlib.ExitStack()
     try:
-        site = make_site(folder)
+        site = make_site(folder, tuple(ports.enter_context(held_port(LOOPBACK)) for _ in range(3)))
         for part in (plane.etcd(site), plane.api_server(site)):
             processes[part.name] = start(part, folder)
         kubectl = Kubectl(site.kubeconfig("admin"))
@@ -62,24 +65,30 @@ def api_cluster(say: Callable[[str], None], nodes: int = 2) -> Iterator[Kubectl]
             processes[part.name] = start(part, folder)
         kubectl.apply(*(simulated_node(f"simulated-{i}", **{"nvidia.com/gpu": "8"}) for i in range(nodes)))
         for i in range(nodes):
-            kubectl("wait", "--for=condition=Ready", f"node/simulated-{i}", "--timeout=30s")
+            ready = partial(is_ready, kubectl, f"simulated-{i}")
+            wait_for(f"simulated-{i} to be Ready", ready, trouble=trouble)
         wait_for("the default service account", lambda: "default" in kubectl("get", "serviceaccounts"), trouble=trouble)
         yield kubectl
     finally:
         for process in reversed(processes.values()):
             process.kill()
             process.wait()
+        ports.close()
         shutil.rmtree(folder)
 
 
-def make_site(folder: Path) -> Site:
-    """Certificates, and free ports on the loopback address."""
+def make_site(folder: Path, ports: tuple[int, ...]) -> Site:
+    """Certificates, and addresses on the loopback device."""
     pki = folder / "pki"
     issue(pki, [*CONTROL_PLANE, Identity("kube-apiserver", "kube-apiserver", "", (LOOPBACK, "localhost"))])
-    api_port, etcd_port, peer_port = free_ports(3)
+    api_port, etcd_port, peer_port = ports
     # A loopback address may be in no EndpointSlice, and there are no pods that would look for one.
     flags = ("--endpoint-reconciler-type=none",)
-    site = Site(folder, pki, LOOPBACK, api_port, etcd_port, peer_port, "198.19.0.0/24", flags)
+    site = Site(
+        folder, pki, LOOPBACK, api_port, etcd_port, peer_port, "198.19.0.0/24", flags,
+        # kwok renews the nodes' leases every 10 s; they are never lost, however busy this machine is.
+        node_grace_seconds=3600,
+    )  # fmt: skip
     for identity in CONTROL_PLANE:
         write_kubeconfig(pki, identity.name, site.server)
     return site
@@ -105,15 +114,6 @@ def start(part: Component, folder: Path) -> subprocess.Popen[bytes]:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**ENVIRONMENT, "HOME": str(folder)},
             cwd=folder, start_new_session=True,
         )  # fmt: skip
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now; held together first, so that they differ."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for opened in sockets:
-            opened.bind((LOOPBACK, 0))
-        return [int(opened.getsockname()[1]) for opened in sockets]
 
 
 def serve(say: Callable[[str], None]) -> None:

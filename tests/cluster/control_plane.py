@@ -27,6 +27,8 @@ class Site:
     etcd_peer_port: int
     services: str
     api_flags: tuple[str, ...] = ()
+    node_grace_seconds: int = 16
+    """Silence after which a node counts as lost; 50 by default. Quick for tests, slow enough for busy CPUs."""
 
     @property
     def server(self) -> str:
@@ -85,7 +87,7 @@ def api_server(site: Site) -> Component:
 
 
 def controller_manager(site: Site) -> Component:
-    """The controllers. A node counts as lost after 16 s (50 by default): quick for tests, slow enough for busy CPUs."""
+    """The controllers."""
     flags: dict[str, str | Path] = {
         "--kubeconfig": site.kubeconfig("kube-controller-manager"),
         "--leader-elect": "false",
@@ -98,7 +100,7 @@ def controller_manager(site: Site) -> Component:
         # 15 s by default: how long a claim stays unbound that was made right after its volume.
         "--pvclaimbinder-sync-period": "1s",
         "--node-monitor-period": "2s",
-        "--node-monitor-grace-period": "16s",
+        "--node-monitor-grace-period": f"{site.node_grace_seconds}s",
         "--kube-api-qps": "200",
         "--kube-api-burst": "400",
     }

@@ -22,7 +22,7 @@ class Kubectl:
         within = [f"--namespace={self.namespace}"] if self.namespace else []
         return [path_of("kubectl"), f"--kubeconfig={self.kubeconfig}", *within, *arguments]
 
-    def __call__(self, *arguments: str | Path, text: str | None = None, seconds: float = 60) -> str:
+    def __call__(self, *arguments: str | Path, text: str | None = None, seconds: float = 180) -> str:
         """Run it and return what it prints; raises ClusterError with its words when it fails."""
         try:
             done = subprocess.run(
@@ -47,6 +47,6 @@ class Kubectl:
     def ready(self) -> bool:
         """Whether the API server answers and says that it is ready."""
         try:
-            return self("get", "--raw=/readyz", seconds=5) == "ok"
+            return self("get", "--raw=/readyz", seconds=60) == "ok"
         except ClusterError:
             return False

@@ -60,7 +60,7 @@ def start_machine(name: str, folder: Path, record: Callable[[ProcessId], None]) 
     found: list[ProcessId] = []
 
     def record_first(process: subprocess.Popen[bytes]) -> None:
-        wait_for(f"machine {name}", lambda: child_of(process.pid), seconds=10, every=0.01)
+        wait_for(f"machine {name}", lambda: child_of(process.pid), every=0.01)
         pid = child_of(process.pid)
         assert pid is not None
         found.append(identify(pid))

@@ -26,9 +26,7 @@ def set_plugged(node: str, plugged: bool, say: Say, folder: Path = state.FOLDER)
     control_plane = Machine("control-plane", known.machines["control-plane"])
     network.set_cable(control_plane, node, "up" if plugged else "down")
     kubectl = Kubectl(kubeconfig_of(folder))
-    wait_for(
-        f"{node} to be {'Ready' if plugged else 'NotReady'}", lambda: is_ready(kubectl, node) is plugged, seconds=120
-    )
+    wait_for(f"{node} to be {'Ready' if plugged else 'NotReady'}", lambda: is_ready(kubectl, node) is plugged)
     say(f"{node} is {'plugged in and Ready' if plugged else 'unplugged and NotReady'}")
 
 

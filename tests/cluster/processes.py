@@ -43,7 +43,7 @@ class ProcessId:
 
     def wait(self) -> None:
         """Wait until it is gone."""
-        wait_for(f"process {self.pid} to end", lambda: not self.alive, seconds=30, every=0.02)
+        wait_for(f"process {self.pid} to end", lambda: not self.alive, every=0.02)
 
 
 def identify(pid: int) -> ProcessId:

@@ -39,8 +39,8 @@ def remove(known: State) -> None:
     for process in (*known.components.values(), *known.machines.values()):
         process.kill()
     link = Path("/sys/class/net", network.HOST_LINK)
-    wait_for(f"the link {network.HOST_LINK} to go with its machine", lambda: not link.exists(), seconds=30, every=0.05)
-    wait_for("the nodes' cgroups to be empty", cgroups_are_gone, seconds=30)
+    wait_for(f"the link {network.HOST_LINK} to go with its machine", lambda: not link.exists(), every=0.05)
+    wait_for("the nodes' cgroups to be empty", cgroups_are_gone)
     for name, value in known.kernel_settings.items():
         Path("/proc/sys", name).write_text(value)
     for made in known.folder.iterdir():

@@ -10,7 +10,7 @@ def wait_for(
     what: str,
     ready: Callable[[], object],
     *,
-    seconds: float = 60,
+    seconds: float = 180,
     every: float = 0.2,
     trouble: Callable[[], str] = lambda: "",
 ) -> None:

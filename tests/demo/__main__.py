@@ -86,7 +86,7 @@ def prepare(kubectl: Kubectl, image: str) -> None:
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
     wait_for("the namespace's service account", lambda: "default" in kubectl("get", "serviceaccounts"))
     kubectl.apply(claim(CLAIM, "shared", "ReadWriteMany"), product.shell_pod(SHELL, image, CLAIM))
-    kubectl("wait", "--for=condition=Ready", f"pod/{SHELL}", "--timeout=120s", seconds=150)
+    kubectl("wait", "--for=condition=Ready", f"pod/{SHELL}", "--timeout=300s", seconds=360)
     product.copy_in(kubectl, SHELL, PLAY, ["models", "data"], f"/claims/{CLAIM}")
 
 
