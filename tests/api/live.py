@@ -22,10 +22,12 @@ from ytrain_operator.main import Operator
 from ytrain_operator.settings import Settings
 from ytrain_operator.timestamps import to_text
 
-PATIENCE = 90.0
+PATIENCE = 180.0
 CRD = Path(__file__).parents[2] / "crds/ytrainjobs.ytrain.io.yaml"
 CLAIMS = ("models", "data", "work")
 """Volumes that the tests' jobs name."""
+NOT_OURS = {"ConfigMap kube-root-ca.crt", *(f"PersistentVolumeClaim {claim}" for claim in CLAIMS)}
+"""What the cluster makes, or binds, in a new namespace at any time."""
 
 
 async def until(what: str, holds: Callable[[], Awaitable[Any]], patience: float = PATIENCE) -> Any:
@@ -161,12 +163,8 @@ class Namespace:
         found = {}
         for kind in RESOURCES:
             async for items, _ in self.api.pages(kind, namespace=self.name):
-                found |= {
-                    f"{kind} {each['metadata']['name']}": each["metadata"]["resourceVersion"]
-                    for each in items
-                    if not (kind == "PersistentVolumeClaim" and each["metadata"]["name"] in CLAIMS)  # bound at any time
-                }
-        return found
+                found |= {f"{kind} {each['metadata']['name']}": each["metadata"]["resourceVersion"] for each in items}
+        return {name: version for name, version in found.items() if name not in NOT_OURS}
 
     async def becomes_empty(self) -> None:
         """Wait until nothing of any job is left; events go by themselves.
@@ -177,7 +175,7 @@ class Namespace:
 
     async def _is_empty(self) -> bool:
         left = {name for name in await self.versions() if not name.startswith("Event ")}
-        return left <= {"ConfigMap kube-root-ca.crt", "Secret ytrain-operator-key"}
+        return left <= {"Secret ytrain-operator-key"}
 
     async def all_run(self, count: int = 3) -> None:
         async def run() -> bool:

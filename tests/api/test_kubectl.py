@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from live import InNamespace, Namespace
+from live import InNamespace, Namespace, until
 from small_cluster import job_object
 from tests.cluster.failures import ClusterError
 from tests.cluster.kubectl import Kubectl
@@ -35,6 +36,13 @@ def as_file(spec: dict[str, Any] | None = None) -> str:
     return yaml.safe_dump(job)
 
 
+async def no_pod_is_placed(namespace: Namespace) -> bool:
+    """Whether the scheduler has looked at all pods and found no place for any."""
+    pods = (await namespace.pods()).values()
+    said = [each for pod in pods for each in pod.status.conditions or () if each.type == "PodScheduled"]
+    return len(said) == 3 and all(each.status == "False" for each in said)
+
+
 def managers(job: dict[str, Any]) -> set[str]:
     return {each["manager"] for each in job["metadata"]["managedFields"]}
 
@@ -53,6 +61,8 @@ def test_the_same_file_again_changes_nothing(
                 await namespace.all_run()
                 namespace.tell(step=10)
                 await namespace.phase_is("Running")
+            else:
+                await until("the scheduler says that a claim is missing", partial(no_pod_is_placed, namespace))
             await namespace.all_looked_at()
             before = await namespace.versions()
             await kubectl(namespace, *how, "--filename=-", text=text)

@@ -320,11 +320,17 @@ def test_events_tell_the_course_of_a_job(in_namespace: InNamespace) -> None:
         async with namespace.operator():
             await trained(namespace)
             await namespace.finish()
-            await namespace.phase_is("Succeeded")
-        events = (await namespace.core.list_namespaced_event(namespace.name)).items
-        reasons = [event.reason for event in events if event.involved_object.kind == "YTrainJob"]
-        assert {"Running", "Succeeded"} <= set(reasons)
-        assert len(reasons) == len(set(reasons)), "each once"
+
+            async def reasons() -> list[str]:
+                events = (await namespace.core.list_namespaced_event(namespace.name)).items
+                return [event.reason for event in events if event.involved_object.kind == "YTrainJob"]
+
+            async def told() -> bool:
+                return {"Running", "Succeeded"} <= set(await reasons())
+
+            await until("begin and end are told", told)  # each after the status that it follows from
+        said = await reasons()
+        assert len(said) == len(set(said)), "each once"
 
     in_namespace(test)
 
