@@ -11,7 +11,7 @@ pytestmark = pytest.mark.e2e
 
 def test_pods_of_an_unplugged_node_are_replaced_and_end_once_it_is_plugged_in(kubectl: Kubectl) -> None:
     kubectl.apply(deployment("web", probe_spec("sleep")))
-    kubectl("rollout", "status", "deployment/web", "--timeout=40s")
+    kubectl("rollout", "status", "deployment/web", "--timeout=180s", seconds=240)
     [first] = kubectl.get("pods")["items"]
     node = first["spec"]["nodeName"]
 
@@ -21,8 +21,8 @@ def test_pods_of_an_unplugged_node_are_replaced_and_end_once_it_is_plugged_in(ku
 
     operations.set_plugged(node, False, print)
     try:
-        wait_for("a replacement on the other node", replaced, seconds=60)
+        wait_for("a replacement on the other node", replaced)
         assert "deletionTimestamp" in kubectl.get("pod", first["metadata"]["name"])["metadata"]
     finally:
         operations.set_plugged(node, True, print)
-    kubectl("wait", "--for=delete", f"pod/{first['metadata']['name']}", "--timeout=60s")
+    kubectl("wait", "--for=delete", f"pod/{first['metadata']['name']}", "--timeout=180s", seconds=240)

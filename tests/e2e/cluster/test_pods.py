@@ -5,10 +5,13 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
+from functools import partial
+from typing import Any
 
 import pytest
 from tests.cluster.failures import ClusterError
 from tests.cluster.kubectl import Kubectl
+from tests.cluster.waiting import wait_for
 from tests.cluster.workloads import RESTRICTED_POD, claim, headless_service, pod, probe, probe_spec
 
 pytestmark = pytest.mark.e2e
@@ -17,23 +20,23 @@ NODES = ("node-a", "node-b")
 
 
 def wait_for_pod(kubectl: Kubectl, name: str, phase: str) -> None:
-    kubectl("wait", f"--for=jsonpath={{.status.phase}}={phase}", f"pod/{name}", "--timeout=40s")
+    kubectl("wait", f"--for=jsonpath={{.status.phase}}={phase}", f"pod/{name}", "--timeout=180s", seconds=240)
 
 
 def wait_until_ready(kubectl: Kubectl, *names: str) -> None:
-    kubectl("wait", "--for=condition=Ready", *(f"pod/{name}" for name in names), "--timeout=40s")
+    kubectl("wait", "--for=condition=Ready", *(f"pod/{name}" for name in names), "--timeout=180s", seconds=240)
 
 
 def test_pods_on_both_nodes_reach_each_other_by_headless_service_and_the_api_by_its_service(kubectl: Kubectl) -> None:
     kubectl.apply(
         headless_service("web", 8080),
-        *(probe(f"on-{node}", "serve", ":8080", node=node, app="web") for node in NODES),
+        *(pod(f"on-{node}", serving(node), app="web") for node in NODES),
         *(pod_with_name(node) for node in NODES),
     )
     wait_until_ready(kubectl, *(f"on-{node}" for node in NODES), *(f"named-{node}" for node in NODES))
     for node, other in (NODES, NODES[::-1]):
         asked = ("exec", f"on-{node}", "--", "/probe")
-        assert len(kubectl(*asked, "lookup", "web").split()) == 4
+        wait_for("the addresses of all that are ready", partial(finds, kubectl, asked, "web", 4))
         assert kubectl(*asked, "get", f"http://named-{other}.web:8080").strip() == f"probe named-{other}"
         own, foreign = f"/api/v1/namespaces/{kubectl.namespace}/pods", "/version"
         assert '"gitVersion": "v1.34.2"' in kubectl(*asked, "api", foreign)
@@ -43,12 +46,27 @@ def test_pods_on_both_nodes_reach_each_other_by_headless_service_and_the_api_by_
 
 def pod_with_name(node: str) -> dict[str, object]:
     """A pod with a DNS name of its own below the service `web`."""
-    spec = {**probe_spec("serve", ":8080", node=node), "hostname": f"named-{node}", "subdomain": "web"}
+    spec = {**serving(node), "hostname": f"named-{node}", "subdomain": "web"}
     return pod(f"named-{node}", spec, app="web")
 
 
+def serving(node: str) -> dict[str, Any]:
+    """The spec of a pod that is Ready once it serves."""
+    spec = probe_spec("serve", ":8080", node=node)
+    spec["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+    return spec
+
+
+def finds(kubectl: Kubectl, asked: tuple[str, ...], name: str, count: int) -> bool:
+    """Whether a pod gets so many addresses for a name; none is an error."""
+    try:
+        return len(kubectl(*asked, "lookup", name).split()) == count
+    except ClusterError:
+        return False
+
+
 def test_logs_exec_and_port_forward(kubectl: Kubectl) -> None:
-    kubectl.apply(*(probe(f"web-{node}", "serve", ":8080", node=node) for node in NODES))
+    kubectl.apply(*(pod(f"web-{node}", serving(node)) for node in NODES))
     wait_until_ready(kubectl, *(f"web-{node}" for node in NODES))
     for name in (f"web-{node}" for node in NODES):
         assert kubectl("logs", name) == "serving :8080\n"
@@ -84,7 +102,7 @@ def test_who_shows_no_certificate_or_token_gets_nothing(kubectl: Kubectl) -> Non
     server = kubectl("config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}")
     anybody = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.build_opener(urllib.request.ProxyHandler({}), anybody).open(f"{server}/api", timeout=10)
+        urllib.request.build_opener(urllib.request.ProxyHandler({}), anybody).open(f"{server}/api", timeout=60)
 
 
 def test_a_shared_volume_is_seen_from_both_nodes_by_pods_that_are_not_root(kubectl: Kubectl) -> None:

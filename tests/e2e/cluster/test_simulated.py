@@ -24,10 +24,10 @@ def test_pods_run_and_end_by_their_annotations(api_cluster: Kubectl) -> None:
     with new_namespace(api_cluster) as kubectl:
         kubectl.apply(good, bad, pod("endless", probe_spec("sleep")))
         for name, phase in (("good", "Succeeded"), ("bad", "Failed"), ("endless", "Running")):
-            kubectl("wait", f"--for=jsonpath={{.status.phase}}={phase}", f"pod/{name}", "--timeout=30s")
+            kubectl("wait", f"--for=jsonpath={{.status.phase}}={phase}", f"pod/{name}", "--timeout=180s", seconds=240)
         ended = kubectl.get("pod", "bad")["status"]["containerStatuses"][0]["state"]["terminated"]
         assert (ended["exitCode"], ended["reason"], ended["message"]) == (3, "Error", 'a "b"')
-        kubectl("delete", "pod", "endless", "--timeout=30s")
+        kubectl("delete", "pod", "endless", "--timeout=180s", seconds=240)
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
@@ -44,10 +44,10 @@ def test_it_ends_with_the_process_that_started_it_and_two_do_not_collide(
         folder = Path(said[1]).parent.parent
         assert api_cluster.ready()
         second.send_signal(end)
-        second.wait(timeout=30)
+        second.wait(timeout=180)
     finally:
         second.kill()
-    wait_for("its components to end", lambda: not processes_of(folder), seconds=20)
+    wait_for("its components to end", lambda: not processes_of(folder))
     if end is not signal.SIGKILL:
         assert not folder.exists()
 

@@ -72,7 +72,7 @@ def test_up_again_changes_nothing(cluster_to_take_down: Kubectl) -> None:
 def test_a_second_cluster_is_refused(cluster_to_take_down: Kubectl, tmp_path: Path) -> None:
     two_nodes.up(print)
     second = command("up", YTRAIN_CLUSTER_FOLDER=str(tmp_path))
-    _, said = second.communicate(timeout=60)
+    _, said = second.communicate(timeout=180)
     assert second.returncode == 1
     assert f"a cluster is already up, in {state.FOLDER}" in said
 

@@ -41,11 +41,10 @@ def steps_written(job: Job, image: str) -> list[int]:
 
 
 def test_two_nodes_train_and_leave_a_model(job: Job, images: dict[str, str]) -> None:
-    job.apply()
-    job.wait_for_step(1)
+    job.apply({"policy": {"keepPods": "all"}})
+    job.wait_for_phase("Succeeded")
     nodes = {job.pod(f"worker-{index}")["spec"]["nodeName"] for index in (0, 1)}
     assert len(nodes) == 2, job.told()
-    job.wait_for_phase("Succeeded")
     status = job.status
     assert status["progress"]["summary"] == "100% (200/200)"
     assert (status["data"]["read"], status["data"]["skipped"]) == (20, 0)
@@ -154,6 +153,9 @@ def test_the_chart_is_upgraded_while_it_trains(
     assert job.status["restarts"] == 0
 
 
+ENDLESS = {"optimization": {"epochs": 4000}, "checkpoint": {"everySteps": 200}}
+"""Ten times as long: training may be fast, and who watches it slow."""
+
 NOWHERE = {"workers": {"template": {"spec": {"nodeSelector": {"disk": "none"}}}}}
 
 
@@ -168,7 +170,7 @@ def test_deleted_while(job: Job, moment: str) -> None:
     limit = threading.Timer(LIMIT, watching.kill)
     limit.start()
     try:
-        job.apply({**LONG, **(NOWHERE if moment == "Pending" else {})})
+        job.apply({**ENDLESS, **(NOWHERE if moment == "Pending" else {})})
         if moment == "Saving":
             job.wait_for_step(1)
             job.patch({"suspend": True})
