@@ -33,8 +33,8 @@ def supervise(folder: Path, arguments: list[str], directory: Path) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
+        put(folder / "pid", os.getpid())  # before it does anything that somebody may wait for, and then send a signal
         run(folder, arguments, directory)
-    put(folder / "pid", pid)
     _, status = os.waitpid(pid, 0)
     put(folder / "code", os.waitstatus_to_exitcode(status))
     os._exit(0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LIMIT_SECONDS = 120.0
+LIMIT_SECONDS = 900.0
 """After which a condition that was waited for counts as never coming true."""
 
 
@@ -39,17 +39,19 @@ class Command:
     def output(self) -> str:
         """What it printed so far."""
         path = self._folder / "output"
-        return path.read_text() if path.is_file() else ""
+        return path.read_text(errors="replace") if path.is_file() else ""  # it may end within a character
 
-    def until(self, condition: Callable[[], Any], *, patience: float = LIMIT_SECONDS) -> "Command":
-        """Wait for a condition while the process runs, at most `patience` seconds."""
+    def until(self, condition: Callable[[], Any]) -> "Command":
+        """Wait for a condition while the process runs."""
         code = self._folder / "code"
         began = time.monotonic()
-        while not condition():
-            assert not code.is_file(), f"ended with {code.read_text()} before the condition came true:\n{self.output}"
-            assert time.monotonic() - began < patience, f"the condition did not come true:\n{self.output}"
+        while True:
+            ended = code.is_file()  # asked first: what it does at its end counts
+            if condition():
+                return self
+            assert not ended, f"ended with {code.read_text()} before the condition came true:\n{self.output}"
+            assert time.monotonic() - began < LIMIT_SECONDS, f"the condition did not come true:\n{self.output}"
             time.sleep(0.002)
-        return self
 
     def send(self, number: signal.Signals) -> "Command":
         """Send a signal."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import Commands, Ended
-from run_folders import checkpoints, course, steps_written, write_job
+from run_folders import checkpoints, course, saved, steps_written, write_job
 
 pytestmark = pytest.mark.e2e
 
@@ -61,7 +61,7 @@ def test_checkpoint_after_a_damaged_one_stays_where_one_is_kept(
 ) -> None:
     write_job(place, model_folder, EVERY_STEP | {"checkpoint": {"everySteps": 1, "keep": 1}})
     run = place / "runs/tiny"
-    stop_after(40, ytrain, place)
+    stop_after(100, ytrain, place)
     (damaged,) = checkpoints(run)
     flip_a_byte(run / "checkpoints" / damaged / "tensors-00001.safetensors")
 
@@ -129,7 +129,7 @@ def test_disk_full_between_checkpoints_is_said_and_the_run_goes_on_later(
     run = place / "run"
     with small_disk(run, 4000) as resize:
         running = ytrain.start(place, "run", "tiny.yaml", "--workdir", "run")
-        running.until(lambda: steps_written(run) >= 60)
+        running.until(lambda: steps_written(run) >= 60 and saved(run))
         fill(run / "filler")
         running.wait().expect(4, "the disk is full", "Free space")
         before = course(run)

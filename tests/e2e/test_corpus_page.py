@@ -40,8 +40,9 @@ def page(run: Path) -> Iterator[Page]:
     complaints: list[str] = []
     with sync_playwright() as playwright:
         # Chromium's own sandbox does not run as root, as which CI has it.
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"], timeout=180_000)
         page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.set_default_timeout(180_000)  # milliseconds
         page.on("request", lambda request: complaints.append(f"request {request.url}"))
         page.on("console", lambda message: complaints.append(f"console {message.text}"))
         page.on("pageerror", lambda error: complaints.append(f"error {error}"))

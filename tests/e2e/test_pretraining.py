@@ -106,7 +106,8 @@ def test_a_stop_ends_tokenising_and_leaves_nothing(ytrain: Commands, texts: Path
 
 
 def test_a_stopped_run_goes_on_with_the_same_steps(ytrain: Commands, texts: Path, model_folder: Path) -> None:
-    write_job(texts, model_folder, {**CPT, "optimization": OPTIMIZATION, "checkpoint": {"everySteps": 1}})
+    optimization = OPTIMIZATION | {"epochs": 6}  # it must not be over before the signal comes
+    write_job(texts, model_folder, {**CPT, "optimization": optimization, "checkpoint": {"everySteps": 1}})
     ytrain(texts, "run", "tiny.yaml", "--workdir", "whole").expect(0)
     run = texts / "stopped"
     running = ytrain.start(texts, "run", "tiny.yaml", "--workdir", run)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from commands import Commands
-from run_folders import checkpoints, load_model, read_lines, steps_written, write_job
+from run_folders import checkpoints, load_model, read_lines, saved, steps_written, write_job
 from tests.conftest import byte_tokenizer, make_model_folder, write_chats
 
 pytestmark = pytest.mark.e2e
@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(ytrain: Commands, place: Path,
     write_job(place, model_folder, JOB)
     ytrain(place, "run", "tiny.yaml", "--workdir", "whole").expect(0)
     command = ytrain.start(place, "run", "tiny.yaml", "--workdir", "killed")
-    command.until(partial(_has_steps, place / "killed", 3)).send(signal.SIGKILL).wait()
+    command.until(lambda: _has_steps(place / "killed", 3) and saved(place / "killed")).send(signal.SIGKILL).wait()
     ytrain(place, "run", "tiny.yaml", "--workdir", "killed").expect(0, "going on from")
     assert course(place / "killed") == course(place / "whole")
 

@@ -255,8 +255,9 @@ def test_work_folder_of_another_run_is_left_alone(ytrain: Commands, place: Path,
     write_job(place, model_folder, changes | {"optimization.seed": 1}, name="other")
     run = place / "runs/tiny"
     running = ytrain.start(place, "run", "tiny.yaml").until(lambda: steps_written(run) >= 3)
+    running.send(signal.SIGSTOP)  # else it may be done before the other has begun
     ytrain(place, "run", "tiny.yaml").expect(2, "another process trains in this folder", "--workdir")
-    running.send(signal.SIGTERM).wait().expect(143)
+    running.send(signal.SIGTERM).send(signal.SIGCONT).wait().expect(143)
 
     before = files_of(run)
     ytrain(place, "run", "other.yaml", "--workdir", run).expect(2, "the run of another job", "--workdir")
