@@ -3,19 +3,20 @@
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from run_folders import write_job
 from tests.conftest import write_chats
+from tests.ports import held_port
 
-LIMIT_SECONDS = 240.0
+LIMIT_SECONDS = 900.0
 """After which a condition that was waited for counts as never coming true."""
 
 YTRAIN = Path(sys.executable).with_name("ytrain")
@@ -119,9 +120,8 @@ class Machines:
         self.run = folder / "run"
         self.token = folder / "token"
         self.token.write_text(secrets.token_hex())
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._held = ExitStack()
+        self.port = self._held.enter_context(held_port())
         self._processes: list[Process] = []
         self.environment = os.environ | {"OMP_NUM_THREADS": "1", "YTRAIN_CACHE": str(folder / "cache")}
 
@@ -150,7 +150,11 @@ class Machines:
             below = process.descendants()
             if process.running:
                 process.send(signal.SIGKILL)
+                for pid in below:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGCONT)  # a test that failed may have left it stopped
                 left += [pid for pid in below if not ends(pid)]
+        self._held.close()
         assert not left, f"processes {left} outlived their agent"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -58,13 +59,13 @@ def test_a_killed_rank_changes_nothing(machines: Machines, model_folder: Path, u
 def test_killed_between_the_output_and_the_record_of_its_end(
     machines: Machines, model_folder: Path, undisturbed: Path
 ) -> None:
-    """The output is there, result.json is not: it is not written twice."""
+    """The output is there, result.json is not: it is not written twice. So short a moment no signal meets surely."""
+    shutil.copytree(undisturbed, machines.run)
+    for name in ("result.json", "report.html"):
+        (machines.run / name).unlink()
     output = machines.run / "output/model.safetensors"
-    here = machines.here(job(machines, model_folder), 2).until(output.is_file)
-    os.kill(here.ranks()[0], signal.SIGKILL)
-    assert not (machines.run / "result.json").exists(), "killed too late"
     written = output.stat()
-    here.expect(0, "rank 0 was ended by SIGKILL", "going on from step-000200", "done, 200 steps")
+    machines.here(job(machines, model_folder), 2).expect(0, "going on from step-000200", "done, 200 steps")
     assert (output.stat().st_ino, output.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
     assert json.loads((machines.run / "result.json").read_text())["state"] == "Succeeded"
     assert course(machines.run) == course(undisturbed)
@@ -130,8 +131,12 @@ def test_a_wrong_record_is_not_tried_again(machines: Machines, model_folder: Pat
 
 
 def test_failures_without_progress_spend_the_budget(machines: Machines, model_folder: Path) -> None:
-    file = job(machines, model_folder, policy__restarts=1, optimization__epochs=1000, checkpoint__everySteps=100000)
-    here = machines.here(file, 2)
+    endless_step = {
+        "data__train": [{"source": "file://./chats.jsonl", "repeat": 1000}],
+        "optimization__batchSequences": 20_000,
+        "optimization__epochs": 1,
+    }
+    here = machines.here(job(machines, model_folder, policy__restarts=1, **endless_step), 2)
     for generation in (1, 2):
         here.until_it_says(f"generation {generation}: running").until(lambda: len(here.ranks()) == 2)
         os.kill(here.ranks()[0], signal.SIGKILL)
