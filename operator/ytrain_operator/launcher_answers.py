@@ -17,6 +17,9 @@ Ask = Callable[[str, str], Awaitable[LauncherStatus | None]]
 MOST_A_SECOND = 30.0
 """Questions to all launchers together: with many of them, each is asked more seldom. One takes about a millisecond."""
 
+FIRST_SECONDS = 0.5
+"""Longest wait for the first answer of a launcher whose job has not begun."""
+
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
@@ -33,6 +36,10 @@ class _Followed:
     launcher: Launcher
     every: float
     answer: LauncherStatus | None = None
+    asked: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    """Set once the first question is over, whether there was an answer or not."""
+    awaited: bool = False
+    """Whether a turn of its job waits for that."""
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -52,6 +59,19 @@ class LauncherAnswers:
             known = self._followed[key] = _Followed(launcher, every)
             known.task = asyncio.create_task(self._poll(key, known))
         known.every = every
+        return known.answer
+
+    async def first(self, key: Key) -> LauncherStatus | None:
+        """The latest answer of a followed launcher; that of one never asked before is waited for, for a moment."""
+        known = self._followed[key]
+        known.awaited = True
+        try:
+            async with asyncio.timeout(FIRST_SECONDS):
+                await known.asked.wait()
+        except TimeoutError:
+            pass
+        finally:
+            known.awaited = False
         return known.answer
 
     async def fresh(self, key: Key) -> LauncherStatus | None:
@@ -75,7 +95,8 @@ class LauncherAnswers:
         while True:
             answer = await self._ask(known.launcher.address, known.launcher.token)
             before, known.answer = known.answer, answer
-            if _news(answer) != _news(before):
+            known.asked.set()
+            if _news(answer) != _news(before) and not known.awaited:
                 self._queue.add(key)
             await asyncio.sleep(max(known.every, len(self._followed) / MOST_A_SECOND))
 

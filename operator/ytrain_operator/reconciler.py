@@ -133,7 +133,10 @@ class Reconciler:
         asked = Launcher(launcher.uid, launcher.address, token(self._key, observed.uid))
         answer = self._answers.follow(key, asked, poll_every(observed))
         # Workers leave when their launcher says so: only a fresh word tells whether that is why one ended.
-        return await self._answers.fresh(key) if any(pod.ended is not None for pod in observed.workers) else answer
+        if any(pod.ended is not None for pod in observed.workers):
+            return await self._answers.fresh(key)
+        # A job that has not begun is told of once, with what its launcher says, rather than without it and with it.
+        return await self._answers.first(key) if observed.status.phase in (None, "Pending") else answer
 
     async def _carry_out(self, plan: Plan, observed: Observed, raw: dict[str, Any], record: JobRecord) -> float | None:
         problem = await self._apply(plan, observed)

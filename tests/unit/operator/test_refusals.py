@@ -105,6 +105,68 @@ def test_nobody_waits_for_a_slow_launcher_unless_a_worker_ended() -> None:
     asyncio.run(run())
 
 
+def test_the_first_answer_is_waited_for_a_moment_and_wakes_nobody_who_waited() -> None:
+    async def run() -> None:
+        told = SmallCluster().trained().launcher_status
+        launcher, key, release = Launcher("launcher-1", "10.0.0.1", "t"), Key("team", "bot"), asyncio.Event()
+
+        async def ask(_address: str, _token: str) -> LauncherStatus | None:
+            await release.wait()
+            return told
+
+        queue = WorkQueue[Key]()
+        answers = LauncherAnswers(ask, queue)
+        answers.follow(key, launcher, 1000.0)
+        waiting = asyncio.create_task(answers.first(key))
+        await asyncio.sleep(0)
+        release.set()
+        assert await waiting == told
+        assert not len(queue)
+        answers.leave_all()
+
+    asyncio.run(run())
+
+
+def test_a_launcher_that_is_slow_at_first_is_not_waited_for_and_wakes_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        told = SmallCluster().trained().launcher_status
+        launcher, key, release = Launcher("launcher-1", "10.0.0.1", "t"), Key("team", "bot"), asyncio.Event()
+
+        async def ask(_address: str, _token: str) -> LauncherStatus | None:
+            await release.wait()
+            return told
+
+        queue = WorkQueue[Key]()
+        answers = LauncherAnswers(ask, queue)
+        answers.follow(key, launcher, 1000.0)
+        monkeypatch.setattr("ytrain_operator.launcher_answers.FIRST_SECONDS", 0.0)
+        assert await answers.first(key) is None
+        release.set()
+        assert (await asyncio.wait_for(queue.get(), 10))[0] == key
+        assert await answers.first(key) == told
+        answers.leave_all()
+
+    asyncio.run(run())
+
+
+def test_a_launcher_that_did_not_answer_is_not_waited_for_again() -> None:
+    async def run() -> None:
+        launcher, key = Launcher("launcher-1", "10.0.0.1", "t"), Key("team", "bot")
+
+        async def ask(_address: str, _token: str) -> LauncherStatus | None:
+            return None
+
+        answers = LauncherAnswers(ask, WorkQueue[Key]())
+        answers.follow(key, launcher, 1000.0)
+        assert await answers.first(key) is None
+        again = asyncio.create_task(answers.first(key))
+        await asyncio.sleep(0)  # one round of the loop is all that it takes
+        assert again.done()
+        answers.leave_all()
+
+    asyncio.run(run())
+
+
 def test_a_launchers_job_is_woken_by_news_alone() -> None:
     async def run() -> None:
         cluster = SmallCluster().trained()
