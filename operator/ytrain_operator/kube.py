@@ -93,6 +93,23 @@ class Api:
             force_conflicts="true",
         )
 
+    async def make(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an object that nobody applies again once it is there; for the API server that is two thirds of an apply.
+
+        What it has against the plain way, such as an object of that name, it says of the other way.
+        """
+        try:
+            return await self._request(
+                *("post", manifest["kind"], _path(manifest["kind"], manifest["metadata"]["namespace"])),
+                body=manifest,
+                query_params=[("fieldValidation", "Strict")],  # a field that no pod has is an error, as in an apply
+                field_manager=FIELD_MANAGER,
+            )
+        except ApiError as error:
+            if error.status not in (400, 409, 422):
+                raise
+            return await self.apply(manifest)
+
     async def replace_status(self, job: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
         """Write a job's whole status, if it is still the same job.
 

@@ -165,7 +165,7 @@ class Reconciler:
             if plan.surroundings:
                 self._surrounded[Key(observed.namespace, observed.name)] = (observed.uid, observed.generation)
             for first in range(0, len(plan.pods), AT_ONCE):
-                made = map(self._api.apply, plan.pods[first : first + AT_ONCE])
+                made = map(self._api.make, plan.pods[first : first + AT_ONCE])
                 for answer in await asyncio.gather(*made, return_exceptions=True):
                     if isinstance(answer, BaseException):
                         raise answer

@@ -2,13 +2,18 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from kubernetes.aio import client
 from live import PATIENCE, DeletingApi, InNamespace, MortalApi, Namespace, condition, until
 
+from ytrain_operator.kube import ApiError
+from ytrain_operator.observed import observed_job
 from ytrain_operator.operator_key import operator_key
+from ytrain_operator.planner.decide import decide
+from ytrain_operator.settings import Settings
 
 pytestmark = pytest.mark.api
 
@@ -261,6 +266,25 @@ def test_two_operators_at_once_do_no_harm(in_namespace: InNamespace) -> None:
             assert status["podFailures"]["count"] == 1
             await namespace.finish()
             await namespace.phase_is("Succeeded")
+
+    in_namespace(test)
+
+
+def test_a_pod_that_is_there_is_not_made_again_and_a_field_that_no_pod_has_is_refused(
+    in_namespace: InNamespace,
+) -> None:
+    async def test(namespace: Namespace) -> None:
+        async with namespace.operator():
+            await trained(namespace)
+        observed = observed_job(await namespace.job(), datetime.now(UTC), ())
+        pod = decide(observed, Settings(), b"k" * 32).pods[0]
+        before = (await namespace.pods())[pod["metadata"]["name"]]
+        assert (await namespace.api.make(pod))["metadata"]["uid"] == before.metadata.uid
+        unknown = {**pod, "metadata": {**pod["metadata"], "name": "other"}, "spec": {**pod["spec"], "nodes": 1}}
+        with pytest.raises(ApiError, match=r"\.spec\.nodes: field not declared in schema") as refused:
+            await namespace.api.make(unknown)
+        assert not refused.value.passing
+        assert set(await namespace.pods()) == PODS
 
     in_namespace(test)
 

@@ -20,6 +20,7 @@ UNUSED_HERE = {
     ("get", "events"),  # of news that was told before, which is counted
     ("patch", "events"),
     ("delete", "ytrainjobs"),  # policy.ttlDeletes: job
+    ("patch", "pods"),  # one whose name is taken, and Kueue's marks
 }
 
 
