@@ -125,7 +125,7 @@ class WithoutWebhook(Api):
     """An API server one of whose admission webhooks is away."""
 
     async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
-        if (verb, kind) == ("patch", "Pod"):
+        if kind == "Pod" and verb in ("post", "patch"):
             raise ApiError(500, 'failed calling webhook "mpod.kueue.x-k8s.io": connection refused')
         return await super()._request(verb, kind, path, **params)
 
