@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import Tokens, assert_same, loss_and_gradients, random_model, segments
 
-from ytrain.data.rows import LEAST_SHARED, Segment, build_row, prefix_tree
+from ytrain.data.prefixes import prefix_tree
+from ytrain.data.rows import LEAST_SHARED, Segment, build_row
 
 pytestmark = pytest.mark.invariant
 TOLERANCE = 2e-5

@@ -55,6 +55,20 @@ def test_the_first_step_lies_in_rows_as_it_will(place: Any) -> None:
     assert place.check(data=data).course.filling is None
 
 
+def test_what_samples_of_a_row_begin_with_in_common_is_told(place: Any) -> None:
+    told = "You answer in one short word and never say why, whoever asks and however often. " * 2
+
+    def checked(system: Callable[[int], str]) -> Any:
+        chats = [[("system", system(n)), ("user", f"What is {n}?"), ("assistant", f"{n} is it")] for n in range(20)]
+        records = [{"messages": [{"role": role, "content": said} for role, said in chat]} for chat in chats]
+        (place.folder / "told.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        return place.check(data={"train": [{"source": "file://./told.jsonl"}], "maxTokens": 1024})
+
+    alike, different = checked(lambda _: told), checked(lambda n: f"{n:02}{told}")
+    assert alike.course.filling.forwarded < 0.5 < 0.9 < different.course.filling.forwarded <= 1
+    assert alike.data.tokens > 0.9 * different.data.tokens
+
+
 FAULTS = [
     ({"suspend": True}, "spec.suspend: true"),
     ({"deepspeed": {"config": {"optimizer": {}}}}, "spec.deepspeed.config.optimizer: is set by the trainer"),

@@ -63,6 +63,12 @@ def test_attention_is_forward_and_backward_over_half_of_the_pairs() -> None:
     assert training_flops(size, [8], 0, lora=False) == 3 * (2 * 2 * 10 * 8 * 8 / 2)
 
 
+def test_what_is_computed_for_another_sample_already_costs_the_head_alone() -> None:
+    size = model_size(CONFIG)
+    half, whole = (training_flops(size, [64], 16, lora=True, forwarded=share) for share in (0.5, 1.0))
+    assert whole - half == pytest.approx(training_flops(size, [64], 0, lora=True) / 2)
+
+
 def test_short_samples_attend_to_less() -> None:
     size = model_size(CONFIG)
     assert training_flops(size, [32] * 4, 10, lora=False) < training_flops(size, [128], 10, lora=False)

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 
 from ytrain.data.dataset import TokenDataset
-from ytrain.data.rows import Segment, build_row, common_prefix, sort_key
+from ytrain.data.prefixes import common_prefix, sort_key
+from ytrain.data.rows import Segment, build_row
 from ytrain.engine.world import World
 from ytrain.models.language_model import LanguageModel
 from ytrain.objective.head import label_losses
