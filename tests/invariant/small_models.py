@@ -29,6 +29,15 @@ SIZES: dict[str, Any] = {
     "eos_token_id": 1,
     "bos_token_id": 2,
 }
+# Full, grouped-query, sliding-window and mixed attention; norms, heads and biases of their own.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen3": {},
+    "mistral": {"sliding_window": 7},
+    "gemma3_text": {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]},
+    "phi3": {"original_max_position_embeddings": 256},
+    "olmo2": {},
+}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from small_models import Tokens, assert_same, loss_and_gradients, random_model, random_samples, segments
+from small_models import FAMILIES, Tokens, assert_same, loss_and_gradients, random_model, random_samples, segments
 
 from ytrain.data.rows import Segment, build_row
 from ytrain.objective import weights
@@ -13,15 +13,6 @@ from ytrain.objective.head import Objective, objective_sum
 
 pytestmark = pytest.mark.invariant
 TOLERANCE = 2e-5
-# Full, grouped-query, sliding-window and mixed attention; norms, heads and biases of their own.
-FAMILIES = {
-    "llama": {},
-    "qwen3": {},
-    "mistral": {"sliding_window": 7},
-    "gemma3_text": {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]},
-    "phi3": {"original_max_position_embeddings": 256},
-    "olmo2": {},
-}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

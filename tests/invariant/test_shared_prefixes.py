@@ -5,21 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import Tokens, assert_same, loss_and_gradients, random_model, segments
+from small_models import FAMILIES, Tokens, assert_same, loss_and_gradients, random_model, segments
 
 from ytrain.data.prefixes import prefix_tree
 from ytrain.data.rows import LEAST_SHARED, Segment, build_row
 
 pytestmark = pytest.mark.invariant
 TOLERANCE = 2e-5
-FAMILIES = {
-    "llama": {},
-    "qwen3": {},
-    "mistral": {"sliding_window": 7},
-    "gemma3_text": {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]},
-    "phi3": {"original_max_position_embeddings": 256},
-    "olmo2": {},
-}
 LEAST = LEAST_SHARED["cpu"]
 FEW, MANY = LEAST - 1, LEAST + 5
 
