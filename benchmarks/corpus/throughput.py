@@ -46,13 +46,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="JSONL whose first records are taken, in place of the example's")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--row-tokens", type=int, default=2048, help="of ytrain's rows")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of all ways")
     arguments = parser.parse_args()
+    dtype = getattr(torch, arguments.precision)
     with tempfile.TemporaryDirectory() as scratch:
         dataset = tokenised(Path(scratch), arguments.records, arguments.data)
         ways = {
-            "ytrain": packed(Path(scratch), dataset, arguments.row_tokens),
-            "sample by sample": alone(dataset, passes=1),
-            "two passes": alone(dataset, passes=2),
+            "ytrain": packed(Path(scratch), dataset, arguments.row_tokens, dtype),
+            "sample by sample": alone(dataset, dtype, passes=1),
+            "two passes": alone(dataset, dtype, passes=2),
         }
         run_all(ways, dataset, arguments.rounds)
 
@@ -91,9 +93,9 @@ def tokenised(folder: Path, records: int, data: Path | None) -> TokenDataset:
     return prepare([source], load_tokenizer(MODEL), TokenSettings(max_tokens=1024), folder / "cache").dataset
 
 
-def packed(folder: Path, dataset: TokenDataset, row_tokens: int) -> Callable[[], Scores]:
+def packed(folder: Path, dataset: TokenDataset, row_tokens: int, dtype: torch.dtype) -> Callable[[], Scores]:
     """Scores as a corpus job computes them."""
-    model = load_language_model(MODEL, compute_dtype=torch.float32, device=torch.device("cpu"), trained=False)
+    model = load_language_model(MODEL, compute_dtype=dtype, device=torch.device("cpu"), trained=False)
     turns = iter(range(1000))
 
     def compute() -> Scores:
@@ -106,9 +108,9 @@ def packed(folder: Path, dataset: TokenDataset, row_tokens: int) -> Callable[[],
     return compute
 
 
-def alone(dataset: TokenDataset, *, passes: int) -> Callable[[], Scores]:
+def alone(dataset: TokenDataset, dtype: torch.dtype, *, passes: int) -> Callable[[], Scores]:
     """Scores by plain transformers."""
-    model: Any = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).eval()
 
     def rows_of(index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities `[R, V]` at the answer's rows, and the labels."""
