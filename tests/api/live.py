@@ -214,10 +214,12 @@ class Namespace:
         await self.end_pod("bot-launcher", exit_code, message=json.dumps({"exitCode": exit_code, "message": message}))
 
     @asynccontextmanager
-    async def operator(self, api: Api | None = None, **settings: Any) -> AsyncIterator[asyncio.Task[None]]:
-        """An operator for this namespace, running beside the test."""
+    async def operator(
+        self, api: Api | None = None, stop: asyncio.Event | None = None, **settings: Any
+    ) -> AsyncIterator[asyncio.Task[None]]:
+        """An operator for this namespace, running beside the test, until its end or `stop`."""
         chosen = Settings.model_validate({"namespace": self.name, "namespaces": [self.name], **settings})
-        stop = asyncio.Event()
+        stop = stop or asyncio.Event()
         task = asyncio.create_task(Operator(api or self.api, chosen, self.ask).run(stop))
         try:
             yield task

@@ -250,9 +250,10 @@ def test_pods_that_kueue_holds_are_replaced_and_go_with_their_job(in_namespace: 
 
 def test_two_operators_at_once_do_no_harm(in_namespace: InNamespace) -> None:
     async def test(namespace: Namespace) -> None:
+        stop = asyncio.Event()  # of both: in one process each one's end waits for what the other still does
         async with AsyncExitStack() as both:
             for _ in range(2):
-                await both.enter_async_context(namespace.operator())
+                await both.enter_async_context(namespace.operator(stop=stop))
             await trained(namespace)
             uids = {pod.metadata.uid for pod in (await namespace.pods()).values()}
             await namespace.end_pod("bot-worker-0", 1)
