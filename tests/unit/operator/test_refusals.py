@@ -84,67 +84,67 @@ def test_an_operator_that_does_not_understand_a_job_forgets_nothing_of_it() -> N
     assert running.condition("Stalled").reason == "UnknownSpec"
 
 
+KEY = Key("team", "bot")
+LAUNCHER = Launcher("launcher-1", "10.0.0.1", "t")
+
+
+class SlowLauncher:
+    """A launcher that answers once it is released."""
+
+    def __init__(self) -> None:
+        self.told = SmallCluster().trained().launcher_status
+        self.release = asyncio.Event()
+        self.queue = WorkQueue[Key]()
+        self.answers = LauncherAnswers(self._ask, self.queue)
+
+    def followed(self) -> LauncherStatus | None:
+        return self.answers.follow(KEY, LAUNCHER, 1000.0)
+
+    async def _ask(self, _address: str, _token: str) -> LauncherStatus | None:
+        await self.release.wait()
+        return self.told
+
+
 def test_nobody_waits_for_a_slow_launcher_unless_a_worker_ended() -> None:
     async def run() -> None:
-        cluster = SmallCluster().trained()
-        launcher = Launcher("launcher-1", "10.0.0.1", "t")
-        key, queue, release = Key("team", "bot"), WorkQueue[Key](), asyncio.Event()
-
-        async def ask(_address: str, _token: str) -> LauncherStatus | None:
-            await release.wait()
-            return cluster.launcher_status
-
-        answers = LauncherAnswers(ask, queue)
-        assert answers.follow(key, launcher, 1000.0) is None
-        waiting = asyncio.create_task(answers.fresh(key))
-        release.set()
-        assert await waiting == cluster.launcher_status
-        assert answers.follow(key, launcher, 1000.0) == cluster.launcher_status
-        answers.leave_all()
+        slow = SlowLauncher()
+        assert slow.followed() is None
+        waiting = asyncio.create_task(slow.answers.fresh(KEY))
+        slow.release.set()
+        assert await waiting == slow.told
+        assert slow.followed() == slow.told
+        slow.answers.leave_all()
 
     asyncio.run(run())
 
 
-def test_the_first_answer_is_waited_for_a_moment_and_wakes_nobody_who_waited() -> None:
+def test_the_first_answer_is_waited_for_and_wakes_nobody_who_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ytrain_operator.launcher_answers.FIRST_SECONDS", 60.0)
+
     async def run() -> None:
-        told = SmallCluster().trained().launcher_status
-        launcher, key, release = Launcher("launcher-1", "10.0.0.1", "t"), Key("team", "bot"), asyncio.Event()
-
-        async def ask(_address: str, _token: str) -> LauncherStatus | None:
-            await release.wait()
-            return told
-
-        queue = WorkQueue[Key]()
-        answers = LauncherAnswers(ask, queue)
-        answers.follow(key, launcher, 1000.0)
-        waiting = asyncio.create_task(answers.first(key))
-        await asyncio.sleep(0)
-        release.set()
-        assert await waiting == told
-        assert not len(queue)
-        answers.leave_all()
+        slow = SlowLauncher()
+        slow.followed()
+        waiting = asyncio.create_task(slow.answers.first(KEY))
+        await asyncio.sleep(0)  # it begins to wait
+        slow.release.set()
+        assert await waiting == slow.told
+        assert not len(slow.queue)
+        slow.answers.leave_all()
 
     asyncio.run(run())
 
 
 def test_a_launcher_that_is_slow_at_first_is_not_waited_for_and_wakes_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ytrain_operator.launcher_answers.FIRST_SECONDS", 0.0)
+
     async def run() -> None:
-        told = SmallCluster().trained().launcher_status
-        launcher, key, release = Launcher("launcher-1", "10.0.0.1", "t"), Key("team", "bot"), asyncio.Event()
-
-        async def ask(_address: str, _token: str) -> LauncherStatus | None:
-            await release.wait()
-            return told
-
-        queue = WorkQueue[Key]()
-        answers = LauncherAnswers(ask, queue)
-        answers.follow(key, launcher, 1000.0)
-        monkeypatch.setattr("ytrain_operator.launcher_answers.FIRST_SECONDS", 0.0)
-        assert await answers.first(key) is None
-        release.set()
-        assert (await asyncio.wait_for(queue.get(), 10))[0] == key
-        assert await answers.first(key) == told
-        answers.leave_all()
+        slow = SlowLauncher()
+        slow.followed()
+        assert await slow.answers.first(KEY) is None
+        slow.release.set()
+        assert (await asyncio.wait_for(slow.queue.get(), 60))[0] == KEY
+        assert await slow.answers.first(KEY) == slow.told
+        slow.answers.leave_all()
 
     asyncio.run(run())
 
