@@ -225,8 +225,9 @@ class Namespace:
             yield task
         finally:
             stop.set()
-            await asyncio.wait([task], timeout=PATIENCE)
-            if task.done() and not task.cancelled():
+            done, _ = await asyncio.wait([task], timeout=PATIENCE)
+            assert done, f"after {PATIENCE:.0f} s the operator has not ended"
+            if not task.cancelled():
                 task.exception()
 
 
