@@ -126,7 +126,7 @@ class Machine:
         ours = _ours() - self._ours
         took = time.monotonic() - self._began
         others = max(0.0, _busy() - self._busy - ours.total())
-        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in ours.most_common(6))
+        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in ours.most_common(7))
         return [
             f"processor time of each program, s             {parts}",
             f"other processes of the machine, meanwhile     {others / took:.1f} of {os.cpu_count()} cores",
@@ -199,21 +199,23 @@ class Jobs:
         return time.monotonic()
 
     async def until_phase(self, operator: Process, phase: str, count: int) -> float:
-        """Wait until so many jobs are in a phase; returns when they were.
+        """Wait until so many jobs are in a phase by their statuses; returns when they were.
 
-        The operator's own figures say so, after the API server took each status; a list confirms them.
+        The list of jobs is asked for only once the operator's own figures say so: it is expensive. They count a job
+        without a status as Pending.
         """
-        while operator.figures("ytrain_jobs")[f'phase="{phase}"'] != count:
+        while True:
+            if operator.figures("ytrain_jobs")[f'phase="{phase}"'] == count:
+                asked = time.monotonic()
+                if (await self.phases())[phase] == count:
+                    return asked
             await asyncio.sleep(POLL)
-        reached = time.monotonic()
-        assert (await self.phases())[phase] == count
-        return reached
 
 
 @asynccontextmanager
-async def stage() -> AsyncIterator[tuple[Namespace, str]]:
+async def stage(scheduler: bool = True) -> AsyncIterator[tuple[Namespace, str]]:
     """A namespace with volumes in a cluster of our own, and its kubeconfig; launchers answer that they train."""
-    with api_cluster(say, nodes=NODES) as kubectl:
+    with api_cluster(say, nodes=NODES, scheduler=scheduler) as kubectl:
         kubeconfig = str(kubectl.kubeconfig)
         await install_crd(kubeconfig)
         connection = await connect(kubeconfig)

@@ -1,9 +1,10 @@
-"""How fast the operator is: `python benchmarks/operator/throughput.py [--jobs 200]`.
+"""How fast the operator is: `python benchmarks/operator/throughput.py [--jobs 200] [--scheduler]`.
 
 Submits jobs with a launcher and two workers each, and prints how long it took until every pod was there and every
 status said so, and what the operator's process needed. API server, controllers, simulated nodes, the submitting process
-and the operator share the machine. What this machine allows at best, a bare client shows: it makes as many jobs, their
-children and two statuses of each, with the operator's client and manifests, and watches and decides nothing.
+and the operator share the machine. Without a scheduler pods stay pending, and so do their jobs; with one, they run on
+the simulated nodes and jobs are Running. What this machine allows at best, a bare client shows: it makes as many jobs,
+their children, a status and an event each, with the operator's client and manifests, and watches and decides nothing.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 
 from stage import AT_ONCE, Jobs, Machine, Process, enter_namespace, job_object, stage
 
+from ytrain_operator.manifests.event import event_manifest
 from ytrain_operator.observed import observed_job
 from ytrain_operator.planner.decide import decide
 from ytrain_operator.settings import Settings
@@ -31,33 +33,35 @@ async def bare(jobs: Jobs, count: int) -> float:
         async with gate:
             name = f"bare-{index}"
             made = await api.create(job_object(name=name) | {"metadata": {"name": name, "namespace": where}})
-            plan = decide(observed_job(made, datetime.now(UTC), ()), settings, b"k" * 32)
+            observed = observed_job(made, datetime.now(UTC), ())
+            plan = decide(observed, settings, b"k" * 32)
             for manifest in plan.surroundings:
-                await api.apply(manifest)
-            await asyncio.gather(*map(api.apply, plan.pods))
+                await api.make(manifest)
+            await asyncio.gather(*map(api.make, plan.pods))
             assert plan.status is not None
-            for phase in ("Starting", "Running"):
-                status = plan.status.model_copy(update={"phase": phase})
-                await api.replace_status(made, status.model_dump(mode="json", by_alias=True, exclude_none=True))
+            await api.replace_status(made, plan.status.model_dump(mode="json", by_alias=True, exclude_none=True))
+            for event in plan.events:
+                await api.create(event_manifest(observed, event))
 
     await asyncio.gather(*map(one, range(count)))
     return time.monotonic()
 
 
-async def measure(count: int) -> None:
-    async with stage() as (namespace, kubeconfig):
+async def measure(count: int, scheduler: bool) -> None:
+    phase = "Running" if scheduler else "Pending"
+    async with stage(scheduler) as (namespace, kubeconfig):
         jobs = Jobs(namespace)
         operator = Process(kubeconfig, namespace.name)
         try:
             await jobs.submit(1, "first")
-            await jobs.until_phase(operator, "Running", 1)
+            await jobs.until_phase(operator, phase, 1)
             await asyncio.sleep(SETTLED)
             called = operator.calls()
             machine, before, began = Machine(), operator.seconds(), time.monotonic()
             submission = asyncio.create_task(jobs.submit(count))
             made = await jobs.until_pods(3 * (count + 1)) - began
             await submission
-            told = await jobs.until_phase(operator, "Running", count + 1) - began
+            told = await jobs.until_phase(operator, phase, count + 1) - began
             used = operator.seconds() - before
             called = operator.calls() - called
             who = machine.lines()
@@ -66,7 +70,7 @@ async def measure(count: int) -> None:
         await asyncio.sleep(SETTLED)
         began = time.monotonic()
         alone = await bare(jobs, count) - began
-    print(f"jobs, each with 3 pods and 4 other children   {count}")
+    print(f"jobs, each with 3 pods and 4 other children   {count}, {phase} at the end")
     print(f"first submit to all pods made                 {made:.1f} s   ({count / made:.1f} jobs/s)")
     print(f"first submit to all statuses right            {told:.1f} s   ({count / told:.1f} jobs/s)")
     print(
@@ -81,6 +85,7 @@ async def measure(count: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--scheduler", action="store_true", help="pods are scheduled, and run")
     given = parser.parse_args()
     enter_namespace()
-    asyncio.run(measure(given.jobs))
+    asyncio.run(measure(given.jobs, given.scheduler))

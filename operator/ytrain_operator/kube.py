@@ -94,9 +94,10 @@ class Api:
         )
 
     async def make(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Make an object that nobody applies again once it is there; for the API server that is two thirds of an apply.
+        """Make an object that is most probably not there yet; for the API server that is two thirds of an apply.
 
-        What it has against the plain way, such as an object of that name, it says of the other way.
+        What it has against the plain way, such as an object of that name, it says of the other way. A later apply
+        changes fields and adds some; one that it no longer names stays, unless it stood in an atomic list.
         """
         try:
             return await self._request(

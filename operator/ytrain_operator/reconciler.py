@@ -1,6 +1,6 @@
 """Brings one job after the other to where it should be: observe, plan, carry out, write the status once.
 
-Every step can be repeated: children are applied under names that follow from the job, deletions name a uid, the status
+Every step can be repeated: children are made under names that follow from the job, deletions name a uid, the status
 is computed whole. So it does not matter after which of them this process dies, or whether two of it are alive.
 """
 
@@ -158,10 +158,11 @@ class Reconciler:
         return min((wait for wait in (plan.again_after, soonest) if wait is not None), default=None)
 
     async def _apply(self, plan: Plan, observed: Observed) -> Problem | None:
-        """Apply the surroundings in order, then pods side by side; returns what the API server refused."""
+        """Make the surroundings in order, then pods side by side; returns what the API server refused."""
+        surround = self._api.make if observed.status.phase is None else self._api.apply
         try:
             for manifest in plan.surroundings:
-                await self._api.apply(manifest)
+                await surround(manifest)
             if plan.surroundings:
                 self._surrounded[Key(observed.namespace, observed.name)] = (observed.uid, observed.generation)
             for first in range(0, len(plan.pods), AT_ONCE):

@@ -44,8 +44,8 @@ def simulated_node(name: str, **extended: str) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def api_cluster(say: Callable[[str], None], nodes: int = 2) -> Iterator[Kubectl]:
-    """An API server with simulated nodes, for as long as the context lasts."""
+def api_cluster(say: Callable[[str], None], nodes: int = 2, *, scheduler: bool = True) -> Iterator[Kubectl]:
+    """An API server with simulated nodes, for as long as the context lasts; without a scheduler no pod gets a node."""
     programs.build(NEEDED, say)
     folder = Path(tempfile.mkdtemp(prefix="ytrain-api-"))
     processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -61,7 +61,8 @@ def api_cluster(say: Callable[[str], None], nodes: int = 2) -> Iterator[Kubectl]
             processes[part.name] = start(part, folder)
         kubectl = Kubectl(site.kubeconfig("admin"))
         wait_for("the API server", kubectl.ready, trouble=trouble, every=0.1)
-        for part in (*(make(site) for make in plane.CONTROLLERS), kwok(site)):
+        controllers = [plane.controller_manager(site), *([plane.scheduler(site)] if scheduler else [])]
+        for part in (*controllers, kwok(site)):
             processes[part.name] = start(part, folder)
         kubectl.apply(*(simulated_node(f"simulated-{i}", **{"nvidia.com/gpu": "8"}) for i in range(nodes)))
         for i in range(nodes):

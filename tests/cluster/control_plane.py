@@ -1,6 +1,5 @@
 """What runs in the control plane of both tiers, with which flags, and why."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,10 +143,6 @@ def dns(site: Site) -> Component:
 def volumes(site: Site, root: Path) -> Component:
     """The provisioner of both storage classes."""
     return component("volumes", {"--kubeconfig": site.kubeconfig("volumes"), "--root": root})
-
-
-CONTROLLERS: list[Callable[[Site], Component]] = [controller_manager, scheduler]
-"""What both tiers start once the API server answers."""
 
 
 def component(name: str, flags: dict[str, str | Path], *more: str) -> Component:

@@ -92,7 +92,7 @@ def bring_up(record: State, say: Say) -> None:
     kubectl = Kubectl(kubeconfig_of(folder))
     wait_for("the API server", kubectl.ready, trouble=running.trouble)
     kubectl.apply(*objects.ROLES)
-    for make in plane.CONTROLLERS:
+    for make in (plane.controller_manager, plane.scheduler):
         running.start(control_plane, make(site))
     running.start(control_plane, plane.dns(site))
     running.start(control_plane, plane.volumes(site, prepare(folder, "volumes")))

@@ -22,7 +22,7 @@ DOMAIN_FALL = 0.97
 """Of the loss on topics that were not trained on; the run seen fell by 6.4 %."""
 
 ALLOWED_RISE = 1.10
-"""Of a retention loss; the runs seen so far, all with the job's seed, rose by at most 3.6 %."""
+"""Of a retention loss; the runs seen so far, all with the job's seed, rose by at most 4.5 %."""
 
 
 @pytest.fixture(scope="module")
