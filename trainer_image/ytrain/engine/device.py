@@ -33,7 +33,7 @@ def choose_precision(name: PrecisionName, device: torch.device) -> torch.dtype:
 
     On a CPU without bfloat16 instructions it is far slower: 107 times for a 1024 x 576 x 1536 product (measured, AVX2).
     Vector instructions alone (AVX512-BF16) help on AMD's processors, not on Intel's (measured). An EPYC took 0.4 of
-    float32's processor time for products of that size, 0.45 for scoring a corpus and 0.72 for the whole quickstart; on a
+    float32's processor time for products of that size, 0.45 for scoring a corpus, 0.72 for the whole quickstart. On a
     Xeon without AMX float32 took half to three quarters of bfloat16's for such products, and 0.62 for the quickstart.
     """
     if name == "auto":
