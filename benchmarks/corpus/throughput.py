@@ -42,9 +42,9 @@ Scores = tuple[np.ndarray, np.ndarray]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=100)
+    parser.add_argument("--records", type=int, default=200)
     parser.add_argument("--data", type=Path, help="JSONL whose first records are taken, in place of the example's")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--row-tokens", type=int, default=2048, help="of ytrain's rows")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of all ways")
     arguments = parser.parse_args()
