@@ -52,17 +52,30 @@ def cluster(found_up: bool) -> Iterator[Kubectl]:
             teardown.down(say)
 
 
-# By what a test waits for, in the order in which that is made.
-LAST = ["helm", "api_cluster", "image", "cluster", "operator", "cluster_to_take_down"]
+# By what a test waits for, in the order in which that is made: fixtures, and the group whose tests run in one process.
+LAST = {
+    "helm": None,
+    "api_cluster": "simulated",
+    "image": "nodes",
+    "cluster": "nodes",
+    "operator": "nodes",
+    "cluster_to_take_down": "nodes",
+}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Tests without cluster and image run first, while these are built; those that take a cluster down run last."""
+    turns = list(LAST)
 
     def turn(item: pytest.Function) -> int:
-        return max((1 + LAST.index(name) for name in item.fixturenames if name in LAST), default=0)
+        return max((1 + turns.index(name) for name in item.fixturenames if name in LAST), default=0)
 
     items.sort(key=turn)
+    for item in items:
+        group = LAST[turns[turn(item) - 1]] if turn(item) else None
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @contextmanager

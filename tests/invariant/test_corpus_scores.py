@@ -1,6 +1,6 @@
 """Scores of a corpus: those of the plain formulas over full logits, packed or not, on any number of ranks, resumed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,15 @@ def scored(folder: Path, *, world: World | None = None, packing: bool = True, ro
 def score_alone(folder: Path, *, world: World) -> None:
     """A task of `run_ranks`."""
     assert scored(folder, world=world)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """As the ranks have: on some CPUs the last digits of a product depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """`up` and `down`, twice, against a second cluster, and killed in the middle: nothing may stay behind on the host."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ from tests.cluster.nodes import CGROUPS
 
 pytestmark = pytest.mark.e2e
 
-OURS = ("/ytrain/cluster/", "containerd-shim", "trap '' CHLD")
+OURS = (f"{state.FOLDER}/", "containerd-shim", "trap '' CHLD")
+OTHERS = re.compile(r"yt[tnf]\d")
+"""Links of tests/faults, whose tests may run beside these."""
+
 PRIVATE_TO_NODES = ("/run/containerd", "/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/var/log/containers")
 
 
@@ -42,7 +46,7 @@ def traces() -> dict[str, list[str]]:
             line for line in map(command_line, Path("/proc").iterdir()) if any(o in line for o in OURS)
         ),
         "mounts": [line for line in mounts if any(ours in line for ours in (str(state.FOLDER), *PRIVATE_TO_NODES))],
-        "links": sorted(path.name for path in Path("/sys/class/net").iterdir()),
+        "links": sorted(path.name for path in Path("/sys/class/net").iterdir() if not OTHERS.match(path.name)),
         "cgroups": [str(root) for root in cgroups.hierarchies() if (root / CGROUPS).exists()],
         "packet filter": subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout.split(
             "\n"
