@@ -1,4 +1,4 @@
-"""`ytrain check` and `ytrain crd` as a person and a script see them."""
+"""`ytrain check`, `ytrain crd` and the help as a person and a script see them."""
 
 import json
 from collections.abc import Callable
@@ -80,3 +80,19 @@ def test_skipped_records_are_listed_with_their_lines(place: Any, ytrain: Callabl
 def test_crd_prints_the_definition(ytrain: Callable[..., Any]) -> None:
     ended = ytrain("crd")
     assert ended.code == 0 and ended.out == crd_yaml()
+
+
+DEFAULTS = [
+    ("run", "runs/NAME", "~/.cache/ytrain"),
+    ("merge", "the one that the adapter names"),
+    ("worker", "spec.workers.devices", "its address towards the launcher"),
+]
+
+
+@pytest.mark.parametrize(("command", "defaults"), [(command, defaults) for command, *defaults in DEFAULTS])
+def test_help_tells_what_an_option_is_without_being_given(
+    ytrain: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, command: str, defaults: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    ended = ytrain(command, "--help")
+    assert ended.code == 0 and all(default in ended.out for default in defaults)

@@ -1,4 +1,4 @@
-"""The command line: `ytrain run | check | merge | report | model import | crd`.
+"""The command line: `ytrain run | launcher | worker | check | merge | report | crd | model import`.
 
 Each command parses its arguments, calls one function of the library, and prints; failures become exit codes in main.py.
 """

@@ -100,11 +100,13 @@ def worker(
     token_file: TokenFile,
     workdir: Annotated[Path, typer.Option(help="Folder of the run, on a volume that all workers share.")],
     devices: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Ranks here.  [default: spec.workers.devices]", show_default=False)
+        int | None, typer.Option(min=1, max=64, help="Ranks here.", show_default="spec.workers.devices")
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Where the other workers reach this machine.  [default: its address towards the launcher]"),
+        typer.Option(
+            help="Where the other workers reach this machine.", show_default="its address towards the launcher"
+        ),
     ] = None,
     claim: ClaimOption = None,
     base_dir: Annotated[Path, typer.Option(help="Folder that relative file:// sources begin at.")] = Path(),

@@ -24,7 +24,7 @@ def merge(
     adapter: Annotated[Path, typer.Argument(help="Folder of a LoRA adapter, such as a run's output.")],
     dir: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
     base: Annotated[
-        Path | None, typer.Option(help="Base model.  [default: the one that the adapter names]", show_default=False)
+        Path | None, typer.Option(help="Base model.", show_default="the one that the adapter names")
     ] = None,
 ) -> None:
     """Merge a LoRA adapter into its base model, in float32."""

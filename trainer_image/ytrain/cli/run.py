@@ -26,17 +26,13 @@ ProcessesOption = Annotated[
 ]
 CacheOption = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder of tokenised data.  [default: ~/.cache/ytrain]", envvar="YTRAIN_CACHE", show_default=False
-    ),
+    typer.Option(help="Folder of tokenised data.", envvar="YTRAIN_CACHE", show_default="~/.cache/ytrain"),
 ]
 
 
 def run(
     file: Annotated[Path, typer.Argument(help="The job file: a YTrainJob, with its ConfigMaps and Secrets beside it.")],
-    workdir: Annotated[
-        Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]", show_default=False)
-    ] = None,
+    workdir: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
     claim: ClaimOption = None,
     processes: ProcessesOption = 1,
     device: DeviceOption = "auto",
