@@ -39,7 +39,7 @@ def test_an_adapter_is_offered_a_merge(run_folder, tmp_path) -> None:
 @pytest.mark.parametrize("result", [None, {"state": "Failed", "failure": {"message": "[bold]out[/] of memory"}}])
 def test_an_unsuccessful_run_tells_why_and_how_to_go_on(run_folder, result) -> None:
     text = printed(run_folder(result=result))
-    assert "This run" in text and "ytrain run" in text
+    assert "This run" in text and "same `ytrain run FILE`" in text
     assert result is None or "[bold]out[/] of memory" in text
 
 

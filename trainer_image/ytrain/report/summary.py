@@ -90,7 +90,8 @@ def _places(record: RunRecord) -> list[tuple[str, str]]:
     places = [("output", output.path)] if output else []
     places.append(("report", str(record.folder / "report.html")))
     if record.state is not RunState.SUCCEEDED:
-        places.append(("next", f"ytrain run {record.folder / 'job.yaml'} --workdir {record.folder}"))
+        # Not the folder's own job.yaml: paths beside the job file, claims and ConfigMaps are not in it.
+        places.append(("next", f"the same `ytrain run FILE` as before; it goes on in {record.folder}"))
     elif output and (Path(output.path) / "adapter_config.json").exists():
         places.append(("next", f"ytrain merge {output.path} DIR  (makes the adapter a model of its own)"))
     return places
