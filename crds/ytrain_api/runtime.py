@@ -65,7 +65,11 @@ class Workers(Block):
 
     replicas: int = Field(default=1, ge=1, le=4096, description="Worker pods.")
     min_replicas: int | None = Field(
-        default=None, ge=1, le=4096, description="Fewest pods to go on with when some cannot be had. Absent: replicas."
+        default=None,
+        ge=1,
+        le=4096,
+        description="Fewest pods to go on with when some cannot be had. Absent: replicas. Fewer than replicas are "
+        "refused: not available in this version.",
     )
     devices: int = Field(default=1, ge=1, le=64, description="Ranks in each pod, each with one device.")
     device_resource: ResourceName = Field(
@@ -96,7 +100,9 @@ class Policy(Block):
         default=5, ge=0, le=1000, description="Restarts in a row without a new step after which the job fails."
     )
     active_deadline: Duration | None = Field(
-        default=None, description="Longest time from the first start to the end, such as 48h. Absent: no limit."
+        default=None,
+        description="Longest time from the job's creation to its end, such as 48h, without the time that it is "
+        "suspended. Absent: no limit.",
     )
     pending_deadline: Duration | None = Field(
         default=None, description="Longest wait for all pods to be placed, such as 30m. Absent: no limit."
