@@ -30,7 +30,26 @@ def word(exit_code: int, message: str, **failure: Any) -> dict[str, Any]:
     [
         (word(3, "train.jsonl:7: no JSON"), "DataError", "data.maxBadFraction"),
         (word(2, "hf://a/b: no such model"), "SpecError", "new name"),
-        (word(4, "rank 0: the loss diverged at step 9"), "Diverged", "optimization.learningRate"),
+        (
+            word(
+                4,
+                "rank 0: loss not finite in 3 steps in a row (last: step 9, samples x); no update was taken from them",
+            ),
+            "Diverged",
+            "optimization.learningRate",
+        ),
+        (
+            word(4, "rank 0: the model's logits are not finite in torch.bfloat16 while it answers; lower optimization"),
+            "Diverged",
+            "optimization.learningRate",
+        ),
+        (word(4, "rank 0: spec.rl.reward: no answer got a reward in 3 steps in a row; 8 of 8"), "RewardError", "check"),
+        (word(2, "spec.rl.reward.python.source: reward.py has no function 'score'"), "RewardError", "check"),
+        (
+            word(2, "spec.model.source: the model's logits are not finite in torch.float32: its"),
+            "SpecError",
+            "new name",
+        ),
         (word(4, "the disk is full: /work"), "VolumeFull", "checkpoint.keep is 2"),
         (
             word(5, "rank 0 ended", **{"class": "OutOfMemoryError", "lastLines": ["torch.OutOfMemoryError: CUDA ..."]}),
