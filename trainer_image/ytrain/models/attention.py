@@ -43,7 +43,9 @@ def segment_attention(
     """
     if softcap is not None or s_aux is not None:
         what = "attention soft-capping" if softcap is not None else "attention sinks"
-        raise SpecError(f"model.source: {type(module).__name__} uses {what}, which training does not support yet")
+        raise SpecError(
+            f"spec.model.source: {type(module).__name__} uses {what}, which is not supported yet; take another model"
+        )
     assert attention_mask is None
     parts, grouped = [], query.shape[1] != key.shape[1]
     for node, (begin, end) in enumerate(pairwise(node_boundaries)):

@@ -49,10 +49,12 @@ def fetch(location: Location, suffixes: Collection[str]) -> tuple[Path, str]:
     except GatedRepoError as error:
         raise SpecError(
             f"{location.uri}: access is granted by its owners only. Ask for it on the repository's page, and give a"
-            " token that has it as HF_TOKEN in a Secret under spec.secrets."
+            " token that has it as HF_TOKEN in the environment, or in a Secret under spec.secrets."
         ) from error
     except RevisionNotFoundError as error:
-        raise SpecError(f"{location.uri}: the repository has no revision {location.revision!r}.") from error
+        raise SpecError(
+            f"{location.uri}: the repository has no revision {location.revision!r}. Name a branch, tag or commit of it."
+        ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise SpecError(
             f"{location.uri}: the Hub has no such {'data set' if location.dataset else 'model'}, or the token HF_TOKEN"
