@@ -1,5 +1,6 @@
 """Addresses of IPv4 and IPv6: what is listened at, where this machine is reached, by which interface."""
 
+import asyncio
 import socket
 
 import psutil
@@ -7,6 +8,7 @@ import pytest
 
 from ytrain.cli.distributed import read_listen
 from ytrain.launcher.addresses import address_towards, free_port, interface
+from ytrain.launcher.client import LauncherClient
 from ytrain_api.errors import SpecError, TransientError
 
 pytestmark = pytest.mark.unit
@@ -55,6 +57,16 @@ def test_a_way_that_is_not_there_may_come_back(monkeypatch: pytest.MonkeyPatch) 
 def test_a_url_without_a_host_is_refused(url: str) -> None:
     with pytest.raises(SpecError, match="http://HOST:PORT"):
         address_towards(url)
+
+
+@pytest.mark.parametrize("url", ["launcher", "launcher:8750", "http://:8750", "http://[::1"])
+def test_a_worker_does_not_wait_for_a_launcher_whose_url_is_none(url: str) -> None:
+    async def asked() -> None:
+        async with LauncherClient(url, "0123456789abcdef") as client:
+            await client.job()
+
+    with pytest.raises(SpecError, match=r"--launcher .*http://HOST:PORT"):
+        asyncio.run(asked())
 
 
 @pytest.mark.parametrize(

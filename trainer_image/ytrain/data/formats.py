@@ -106,7 +106,9 @@ def _detect(record: Mapping[str, Any], kind: RecordKind) -> str:
         return "text"
     if chat is not None:
         if kind == "text":
-            raise Unusable("a chat among plain texts", f"keys {_names(record)}; train chats with sft")
+            raise Unusable(
+                "a chat among plain texts", f"keys {_names(record)}; train chats with sft, or set the source's format"
+            )
         return chat
     if text is not None:
         if kind in ("chat", "prompt"):

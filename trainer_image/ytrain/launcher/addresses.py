@@ -7,6 +7,8 @@ import psutil
 
 from ytrain_api.errors import SpecError, TransientError
 
+HOW_WRITTEN = "write it as http://HOST:PORT, an IPv6 address in brackets"
+
 
 def address_towards(url: str) -> str:
     """This machine's address as the launcher's network sees it; of IPv4 where the launcher has both.
@@ -17,7 +19,7 @@ def address_towards(url: str) -> str:
     """
     parts = urlsplit(url)
     if parts.hostname is None:
-        raise SpecError(f"--launcher {url}: write it as http://HOST:PORT, an IPv6 address in brackets")
+        raise SpecError(f"--launcher {url}: {HOW_WRITTEN}")
     failure: OSError | None = None
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)

@@ -7,6 +7,7 @@ from typing import TypeVar
 import aiohttp
 from pydantic import ValidationError
 
+from ytrain.launcher.addresses import HOW_WRITTEN
 from ytrain.launcher.coordinator import Refused
 from ytrain_api import JobFile, parse_job
 from ytrain_api.errors import SpecError, TransientError
@@ -45,7 +46,7 @@ class LauncherClient:
 
         Raises:
             ConnectionError: it cannot be reached now.
-            SpecError: it refuses the token.
+            SpecError: its address is none, or it refuses the token.
         """
         shared = self._parsed(SharedJob, *await self._ask("GET", "/v1/job"))
         maps = {
@@ -58,6 +59,8 @@ class LauncherClient:
         try:
             async with self._session.request(method, self._url + path, data=body) as response:
                 text = await response.text()
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):  # waiting for it would not help
+            raise SpecError(f"--launcher {self._url}: {HOW_WRITTEN}") from None
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError) as error:
             raise ConnectionError(f"{self._url}: {error or type(error).__name__}") from None
         if response.status == 401:
