@@ -51,7 +51,9 @@ class ApiError(Exception):
         young = "error looking up service account" in str(self)  # in a namespace that was made just now
         if "failed to create typed patch object" in str(self):  # a field that no pod has, from a template: 500
             return False
-        return self.status is None or self.status in (409, 429) or self.status >= 500 or young
+        # The garbage collector has yet to remove a child of a former job of this name.
+        former = "Only one reference can have Controller set to true" in str(self)
+        return self.status is None or self.status in (409, 429) or self.status >= 500 or young or former
 
 
 async def connect() -> ApiClient:

@@ -9,6 +9,7 @@ from small_cluster import START, SmallCluster, job_object
 
 from ytrain_api.protocol import LauncherStatus
 from ytrain_operator.cache import Key
+from ytrain_operator.kube import ApiError
 from ytrain_operator.launcher_answers import Launcher, LauncherAnswers
 from ytrain_operator.observed import observed_job
 from ytrain_operator.status.refusal import named, unknown_spec
@@ -38,6 +39,29 @@ def test_refusals_have_names_and_keep_the_servers_words(status: int, message: st
     problem = named(status, message)
     assert (problem.reason, problem.stalled) == (reason, stalled)
     assert message in problem.message
+
+
+FORMER = (
+    'ConfigMap "bot-ytrain" is invalid: metadata.ownerReferences: Invalid value: []: Only one reference can have '
+    'Controller set to true. Found "true" in references for YTrainJob/bot and YTrainJob/bot'
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "passing"),
+    [
+        (409, 'the object "bot-ytrain" has been modified', True),
+        (422, FORMER, True),
+        (422, 'Pod "bot-worker-0" is invalid: spec.containers[0].image: Required value', False),
+        (403, QUOTA, False),
+        (403, 'pods "bot-worker-0" is forbidden: error looking up service account team/default', True),
+        (500, "failed to create typed patch object: .spec.nodes: field not declared in schema", False),
+        (503, "etcd leader changed", True),
+        (None, "the API server does not answer", True),
+    ],
+)
+def test_what_passes_is_tried_again_soon(status: int | None, message: str, passing: bool) -> None:
+    assert ApiError(status, message).passing is passing
 
 
 def test_a_refusal_shows_in_the_conditions() -> None:
