@@ -98,8 +98,9 @@ class Api:
     async def make(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Make an object that is most probably not there yet; for the API server that is two thirds of an apply.
 
-        What it has against the plain way, such as an object of that name, it says of the other way. A later apply
-        changes fields and adds some; one that it no longer names stays, unless it stood in an atomic list.
+        What it has against the plain way, such as an object of that name, it says of the other way; of one that is
+        there already a full quota says so first. A later apply changes fields and adds some; one that it no longer
+        names stays, unless it stood in an atomic list.
         """
         try:
             return await self._request(
@@ -109,7 +110,7 @@ class Api:
                 field_manager=FIELD_MANAGER,
             )
         except ApiError as error:
-            if error.status not in (400, 409, 422):
+            if error.status not in (400, 403, 409, 422):
                 raise
             return await self.apply(manifest)
 
