@@ -73,6 +73,8 @@ def test_the_roles_are_enough_and_not_more(in_namespace: InNamespace) -> None:
                 await until("all pods are made", made)
                 await namespace.change_job({"suspend": True})
                 await namespace.phase_is("Suspended")
+                await namespace.change_job({"suspend": False})  # children that are there are applied
+                await until("all pods are made again", made)
             used = {key for key, value in requests_made().items() if value > before[key]}
         # The tests' own requests count too; those are of the objects that they look at.
         allowed = {(verb, resource) for rule in JOB_RULES for resource in rule["resources"] for verb in rule["verbs"]}
