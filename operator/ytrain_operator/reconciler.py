@@ -162,12 +162,15 @@ class Reconciler:
         surround = self._api.make if observed.status.phase is None else self._api.apply
         try:
             for manifest in plan.surroundings:
-                await surround(manifest)
+                made = await surround(manifest)
+                if "deletionTimestamp" in made["metadata"] and not observed.own:
+                    # Such as a claim that pods of a former job use: once they are gone it would be missing.
+                    raise ApiError(409, f"{manifest['kind']} {manifest['metadata']['name']} is still being deleted")
             if plan.surroundings:
                 self._surrounded[Key(observed.namespace, observed.name)] = (observed.uid, observed.generation)
             for first in range(0, len(plan.pods), AT_ONCE):
-                made = map(self._api.make, plan.pods[first : first + AT_ONCE])
-                for answer in await asyncio.gather(*made, return_exceptions=True):
+                making = map(self._api.make, plan.pods[first : first + AT_ONCE])
+                for answer in await asyncio.gather(*making, return_exceptions=True):
                     if isinstance(answer, BaseException):
                         raise answer
                     self._cache.put_pod(answer)
