@@ -12,14 +12,17 @@ from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 LEASE = "ytrain-operator"
 LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS = 15, 10, 2
+ANSWER_SECONDS = 5.0
+"""Longest wait for an answer; the client's own is 5 min, in which a leader would not notice that it leads no more."""
 
 
 class _PatientLock(LeaseLock):
-    """A lock whose API server may be away: the client's own lets the connection's error end the election."""
+    """A lock whose API server may be away or silent: the client's own lets the connection's error end the election."""
 
     async def get(self, name: str, namespace: str) -> Any:
         try:
-            return await super().get(name, namespace)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await super().get(name, namespace)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return False, ApiException(reason=f"no answer ({type(error).__name__})")
 
@@ -27,14 +30,16 @@ class _PatientLock(LeaseLock):
         # The client's own asks for `pretty=True`, which the client's generated code refuses: it wants a string.
         lease = V1Lease(metadata=V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:
-            await self.api_instance.create_namespaced_lease(namespace, lease)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self.api_instance.create_namespaced_lease(namespace, lease)
         except (ApiException, aiohttp.ClientError, TimeoutError, OSError):
             return False
         return True
 
     async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
         try:
-            return bool(await super().update(name, namespace, updated_record))
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return bool(await super().update(name, namespace, updated_record))
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 

@@ -25,7 +25,7 @@ class Answering(Api):
         self.answers = answers
         self.asked: list[str] = []
 
-    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
+    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:  # noqa: ARG002
         self.asked.append(f"{verb} {kind}")
         answer = self.answers[verb]
         if isinstance(answer, int):
@@ -55,7 +55,7 @@ class Terminating(Api):
     def __init__(self) -> None:
         self.made: list[str] = []
 
-    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:
+    async def _request(self, verb: str, kind: str, path: str, **params: Any) -> dict[str, Any]:  # noqa: ARG002
         self.made.append(kind)
         ending = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if kind == "PersistentVolumeClaim" else {}
         return {**params["body"], "metadata": {**params["body"]["metadata"], **ending}}
