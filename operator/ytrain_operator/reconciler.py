@@ -21,6 +21,7 @@ from ytrain_operator.launcher_answers import Ask, Launcher, LauncherAnswers
 from ytrain_operator.manifests.event import event_manifest, repetition
 from ytrain_operator.manifests.ownership import Manifest
 from ytrain_operator.manifests.secret import token
+from ytrain_operator.manifests.work_claim import serves
 from ytrain_operator.observed import Observed, observed_job
 from ytrain_operator.planner.decide import decide
 from ytrain_operator.planner.plan import Deletion, Plan
@@ -159,13 +160,9 @@ class Reconciler:
 
     async def _apply(self, plan: Plan, observed: Observed) -> Problem | None:
         """Make the surroundings in order, then pods side by side; returns what the API server refused."""
-        surround = self._api.make if observed.status.phase is None else self._api.apply
         try:
             for manifest in plan.surroundings:
-                made = await surround(manifest)
-                if "deletionTimestamp" in made["metadata"] and not observed.own:
-                    # Such as a claim that pods of a former job use: once they are gone it would be missing.
-                    raise ApiError(409, f"{manifest['kind']} {manifest['metadata']['name']} is still being deleted")
+                await self._surround(observed, manifest)
             if plan.surroundings:
                 self._surrounded[Key(observed.namespace, observed.name)] = (observed.uid, observed.generation)
             for first in range(0, len(plan.pods), AT_ONCE):
@@ -181,6 +178,18 @@ class Reconciler:
                 raise
             return lasting(error.status, str(error))
         return None
+
+    async def _surround(self, observed: Observed, manifest: Manifest) -> None:
+        surround = self._api.make if observed.status.phase is None else self._api.apply
+        try:
+            made = await surround(manifest)
+        except ApiError as error:
+            if error.status == 422 and manifest["kind"] == "PersistentVolumeClaim" and serves(manifest, str(error)):
+                return
+            raise
+        if "deletionTimestamp" in made["metadata"] and not observed.own:
+            # Such as a claim that pods of a former job use: once they are gone it would be missing.
+            raise ApiError(409, f"{manifest['kind']} {manifest['metadata']['name']} is still being deleted")
 
     async def _write(self, raw: dict[str, Any], status: dict[str, Any], before: dict[str, Any]) -> bool:
         """Write the status unless it is as it was; returns whether it was written."""

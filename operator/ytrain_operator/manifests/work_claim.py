@@ -26,3 +26,15 @@ def work_claim(observed: Observed, settings: Settings) -> Manifest | None:
             **({"storageClassName": class_name} if class_name else {}),
         },
     }
+
+
+def serves(claim: Manifest, refusal: str) -> bool:
+    """Whether a claim that is there does as well, by the words with which the API server refuses to change it.
+
+    A person enlarged it, or it was made for several workers, or when the settings named another class. One for a single
+    node does not serve several workers; the words show how the two differ.
+    """
+    if "field can not be less than" in refusal:
+        return True
+    several = "ReadWriteMany" in claim["spec"]["accessModes"]
+    return "spec is immutable after creation" in refusal and not (several and "ReadWriteOnce" in refusal)
