@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from kubernetes.aio import client
 from live import PATIENCE, DeletingApi, InNamespace, MortalApi, Namespace, condition, until
+from prometheus_client import REGISTRY
 
 from ytrain_operator.kube import ApiError
 from ytrain_operator.observed import observed_job
@@ -267,6 +268,43 @@ def test_two_operators_at_once_do_no_harm(in_namespace: InNamespace) -> None:
             assert status["podFailures"]["count"] == 1
             await namespace.finish()
             await namespace.phase_is("Succeeded")
+
+    in_namespace(test)
+
+
+def test_a_job_made_again_waits_for_a_child_of_the_former_one(in_namespace: InNamespace) -> None:
+    """The garbage collector removes it sooner or later; here a finalizer holds it."""
+
+    async def test(namespace: Namespace) -> None:
+        former = {
+            "apiVersion": "ytrain.io/v1alpha1",
+            "kind": "YTrainJob",
+            "name": "bot",
+            "uid": "0-0",
+            "controller": True,
+        }
+        metadata = {"name": "bot-ytrain", "ownerReferences": [former], "finalizers": ["test.ytrain.io/held"]}
+        await namespace.core.create_namespaced_config_map(namespace.name, {"metadata": metadata})
+
+        def refused() -> float:
+            which = {"verb": "patch", "resource": "configmaps", "code": "422"}
+            return REGISTRY.get_sample_value("ytrain_operator_api_calls_total", which) or 0.0
+
+        async def refused_again() -> bool:
+            return refused() > before
+
+        before = refused()
+        async with namespace.operator():
+            await namespace.create_job()
+            await until("the child of the former job is met", refused_again)
+            await namespace.core.patch_namespaced_config_map(
+                "bot-ytrain", namespace.name, [{"op": "remove", "path": "/metadata/finalizers"}]
+            )
+            await namespace.all_run()
+            status = await namespace.phase_is("Starting")
+            assert condition(status, "Stalled").get("status") != "True"
+            made = await namespace.core.read_namespaced_config_map("bot-ytrain", namespace.name)
+            assert [owner.uid for owner in made.metadata.owner_references] != ["0-0"] and made.data
 
     in_namespace(test)
 
