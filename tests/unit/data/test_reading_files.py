@@ -37,6 +37,8 @@ def _read(tmp_path: Path, name: str, content: str | bytes) -> list[tuple[int, ob
         ("a.jsonl", "[" * 100_000 + "\n1\n", [(1, "nested too deeply"), (2, 1)]),
         ("a.jsonl", '{"a": ' + "1" * 5000 + "}\n1\n", [(1, "a number with too many digits"), (2, 1)]),
         ("a.json", '[{"a": 1},\n {"a":\n 2}\n]\n', [(1, {"a": 1}), (2, {"a": 2})]),
+        ("a.json", '[{"a": 1}, {"a": 2}, {"a": 3}]', [(1, {"a": 1}), (2, {"a": 2}), (3, {"a": 3})]),
+        ("a.json", "[1, 2,\n3,\n\n\n4]", [(1, 1), (2, 2), (3, 3), (5, 4)]),
         ("a.json", "\n [ ]\n", []),
         ("a.json", '{\n"a": 1\n}', [(1, {"a": 1})]),
         ("a.json", '{"data": [{"a": 1}, {"a": 2}]}', [(1, {"a": 1}), (2, {"a": 2})]),
@@ -150,4 +152,6 @@ def test_a_streamed_array_is_the_array(
     path.write_text(json.dumps(values, indent=indent))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "_JSON_BLOCK_CHARACTERS", block)
-        assert [record.value for record in read_records(DataFile(path, "array.json"))] == values
+        records = list(read_records(DataFile(path, "array.json")))
+    assert [record.value for record in records] == values
+    assert len({record.line for record in records}) == len(values)

@@ -33,7 +33,7 @@ class RawRecord:
     """What one line, row or array element holds: a decoded value, or the fault that made it undecodable."""
 
     line: int
-    """1-based line where the record starts; in a Parquet file the 1-based row."""
+    """1-based line where the record starts; in a Parquet file the 1-based row. No two records of a file share it."""
     value: Any = None
     fault: str | None = None
 
@@ -176,7 +176,9 @@ class _Cursor:
 
 
 def _read_array(file: DataFile) -> Iterator[RawRecord]:
+    """Where several records begin in a line, as in an array without line breaks, they count on from the one before."""
     cursor = _Cursor(_lines(file))
+    last = 0
     decoder = json.JSONDecoder()
     cursor.peek()
     expected = "["
@@ -189,8 +191,8 @@ def _read_array(file: DataFile) -> Iterator[RawRecord]:
         cursor.skip(1)
         if cursor.peek() == "]" and expected == "[":
             break
-        line, value = cursor.line, _element(cursor, decoder, file.name)
-        yield RawRecord(line, value)
+        last, value = max(cursor.line, last + 1), _element(cursor, decoder, file.name)
+        yield RawRecord(last, value)
         expected = ","
     cursor.skip(1)
     if found := cursor.peek():
