@@ -1,5 +1,6 @@
 """Each record's format is told by its own keys; what cannot be used says why."""
 
+import math
 from typing import Any
 
 import pytest
@@ -51,6 +52,8 @@ QA = _chat(("user", "q"), ("assistant", "a"))
         # Columnar files give every record the keys of all.
         ({"messages": None, "instruction": None, "question": "q", "answer": "a"}, QA),
         ({"instruction": "", "output": "", "question": "q", "answer": "a"}, QA),
+        # pandas writes NaN for what is missing.
+        ({"instruction": "q", "input": math.nan, "output": "a", "text": math.nan, "system": math.nan}, QA),
         (Text("t", ends=False), Text("t", ends=False)),
     ],
 )
@@ -141,6 +144,9 @@ def test_the_system_prompt_never_replaces_a_records_own(record: dict[str, Any], 
         ({}, r"no known format: keys \(none\)"),
         ({"instruction": "q"}, "no known format: keys instruction"),
         ({"question": "q", "answer": "  "}, "empty answer: answer"),
+        ({"question": "q", "answer": math.nan}, "no known format: keys question"),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "gpt", "content": math.nan}]}, "empty answer"),
+        ({"history": [["q", math.nan]]}, "not text: "),
         ({"instruction": "q", "output": ""}, "empty answer: output"),
         ({"prompt": " ", "response": "a"}, "empty prompt: prompt"),
         ({"prompt": "q", "response": {"x": 1}}, "not text: response is dict"),

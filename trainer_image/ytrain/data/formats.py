@@ -3,6 +3,7 @@
 A file may mix formats: nothing is concluded from its first record. What type the file has does not matter here.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -58,7 +59,7 @@ def normalise(
 
     Args:
         value: the record as JSON, CSV or Parquet gave it, or a `Text` from a text file. A key with a null value counts
-            as absent, because columnar files give every record every key.
+            as absent, because columnar files give every record every key; so does NaN, which pandas writes for it.
         kind: what may be trained on. Plain text among chats, and a chat among plain texts, are unusable; so is a chat
             without an answer, unless it is to be a prompt.
         format: `auto`, or one of `FORMATS` to read every record in that way.
@@ -75,7 +76,7 @@ def normalise(
         return value
     if not isinstance(value, dict):
         raise Unusable("not an object with keys", f"found {type(value).__name__}")
-    record = {key: entry for key, entry in value.items() if entry is not None}
+    record = {key: entry for key, entry in value.items() if not _missing(entry)}
     name = _detect(record, kind) if format == "auto" else format
     parsed = FORMATS[name](record, kind != "prompt")
     if isinstance(parsed, Text):
@@ -146,6 +147,10 @@ def _names(record: Mapping[str, Any]) -> str:
     return ", ".join(map(str, record)) or "(none)"
 
 
+def _missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _blank(value: object) -> bool:
     return value in ("", [], {}) or (isinstance(value, str) and not value.strip())
 
@@ -154,7 +159,7 @@ def _words(value: object, what: str) -> str:
     """Text of a field: text, a number, or a list of text parts as the OpenAI format has it."""
     if isinstance(value, str):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and not _missing(value):
         return str(value)
     if isinstance(value, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in value):
         return "".join(_words(part.get("text"), what) for part in value)
@@ -180,8 +185,8 @@ def _turn(turn: Mapping[str, Any], where: str) -> dict[str, Any]:
     if role is None:
         raise Unusable("unknown role", f"{where} has role {named!r}; known: {', '.join(ROLES)}")
     content = turn.get("content", turn.get("value"))
-    rest = {k: v for k, v in turn.items() if k not in ("role", "from", "content", "value") and v is not None}
-    text = "" if content is None else _words(content, f"the content of {where}")
+    rest = {k: v for k, v in turn.items() if k not in ("role", "from", "content", "value") and not _missing(v)}
+    text = "" if _missing(content) else _words(content, f"the content of {where}")
     if role == "assistant" and _blank(text) and not rest.get("tool_calls"):
         raise Unusable("empty answer", where)
     return {"role": role, "content": text, **rest}
