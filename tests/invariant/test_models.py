@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from small_models import random_model, random_samples, segments
 from tests.conftest import make_model_folder
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -89,6 +90,22 @@ def test_the_start_of_a_continued_adapter_is_that_adapter(
     # What is written is the trained adapter alone.
     export(model, tokenizer, tmp_path / "b", merge=False, samples=[torch.arange(9)], record=lambda *_: None)
     assert not (tmp_path / "b/start").exists()
+
+
+def test_the_start_of_an_adapter_with_an_output_head_of_its_own_keeps_that_head(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "base", tie_word_embeddings=False)
+    config = LoraConfig(
+        r=4, lora_alpha=8, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM"
+    )
+    first = load_language_model(folder, compute_dtype=torch.float32, device=CPU, trained=False)
+    get_peft_model(first.module, config).save_pretrained(tmp_path / "a")
+    base = load_language_model(folder, compute_dtype=torch.float32, device=CPU, trained=False)
+    model = continue_adapter(base, tmp_path / "a", rank=4, alpha=8, dropout=0.0, targets=["q_proj"])
+    trainable, before = set(model.trainable()), model.head().weight_VD.detach().clone()
+    move(model)
+    assert torch.equal(StartModel(model).head().weight_VD, before)
+    assert not torch.equal(model.head().weight_VD, before)
+    assert set(model.trainable()) == trainable and model.head().weight_VD.requires_grad
 
 
 def test_merged_equals_adapter(model_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -151,7 +151,9 @@ class StartModel:
             return self._current.hidden(row)
 
     def head(self) -> Head:
-        return self._current.head()
+        """The output head; an adapter that training continued from may bring one of its own (`modules_to_save`)."""
+        with self._switched():
+            return self._current.head()
 
     @contextmanager
     def _switched(self) -> Iterator[None]:
