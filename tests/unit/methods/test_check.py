@@ -122,6 +122,37 @@ def test_a_model_with_fewer_tokens_than_its_tokenizer(place: Any, tmp_path: Path
     assert "a token that the model does not have: '<|im_start|>' (id 257)" in finding
 
 
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "original_max_position_embeddings": 64,
+    "short_factor": [1.0] * 4,
+    "long_factor": [4.0] * 4,
+}
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"rope_scaling": LONGROPE},
+        {
+            "rope_scaling": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10_000.0},
+            "max_position_embeddings": 64,
+        },
+    ],
+    ids=["longrope", "dynamic"],
+)
+def test_a_long_sample_does_not_rescale_the_short_ones_in_its_row(
+    place: Any, tmp_path: Path, scaling: dict[str, Any]
+) -> None:
+    folder = make_model_folder(tmp_path / "scaling", **scaling)
+    model, data = {"source": f"file://{folder}"}, place.job["spec"]["data"]
+    (finding,) = place.check(model=model).findings.messages
+    assert finding.startswith("spec.data.packing: beyond 64 tokens this model scales the positions of a row otherwise")
+    assert place.check(model=model, data=data | {"packing": False}).findings.messages == []
+    assert place.check(model=model, data=data | {"maxTokens": 64, "overlong": "truncate"}).findings.messages == []
+
+
 def test_a_model_folder_without_weights_or_tokenizer(place: Any, model_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "incomplete"
     shutil.copytree(model_folder, folder)

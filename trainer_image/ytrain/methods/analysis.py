@@ -28,10 +28,10 @@ from ytrain.methods.options import RunOptions
 from ytrain.methods.output import RECORD, locate
 from ytrain.methods.reading import check_same_data, inputs_of_run
 from ytrain.methods.scoring_cost import ScoringCost, scoring_cost
-from ytrain.methods.setup import row_tokens
+from ytrain.methods.setup import check_row_positions, row_tokens
 from ytrain.methods.stopwatch import Stopwatch
 from ytrain.models.folder import check_empty, check_writable
-from ytrain.models.load import load_language_model
+from ytrain.models.load import load_config, load_language_model
 from ytrain.models.probe import check_packed_forward
 from ytrain.report.live import Progress
 from ytrain.sources import Sources
@@ -61,6 +61,7 @@ def analyse(
     with watch.phase("tokenising", "reading and tokenising the data"):
         inputs = inputs_of_run(job_file, options, progress, stop, world)
     device = choose_device(options.device)
+    check_row_positions(spec, load_config(inputs.model.path), inputs)
     with watch.phase("loading", "loading the model"):
         dtype = choose_precision(spec.model.precision, device)
         model = load_language_model(inputs.model.path, compute_dtype=dtype, device=device, trained=False)

@@ -34,6 +34,7 @@ from ytrain.methods.output import OutputFolder
 from ytrain.methods.policy import own_answers_scored
 from ytrain.methods.sampling_cache import sampling_cache_bytes
 from ytrain.methods.scoring_cost import scoring_cost
+from ytrain.methods.setup import check_row_positions
 from ytrain.models.cost import WindowCost
 from ytrain.models.load import check_vocabulary, load_config
 from ytrain.models.step_trace import NotTraceableError
@@ -121,6 +122,8 @@ def check(
         result.notes.append("the run was not foretold: that needs a model and its training data")
         return result
     _account(spec, inputs, result)
+    if config is not None:
+        result.findings.attempt(partial(check_row_positions, spec, config, inputs))
     if config is not None and spec.method in TRAINING:
         _foretell(spec, config, list(others.values()), inputs, device, processes, result)
     if config is not None and spec.corpus is not None:

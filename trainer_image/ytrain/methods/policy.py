@@ -12,6 +12,7 @@ from ytrain.engine.world import World
 from ytrain.methods.evaluator import stop_tokens
 from ytrain.methods.inputs import Inputs
 from ytrain.methods.setup import Models, plan, row_tokens
+from ytrain.models.probe import rescaled_beyond
 from ytrain.objective.weights import nlirg
 from ytrain.report.live import Progress
 from ytrain.rl.credit import Group
@@ -166,6 +167,11 @@ def _check(spec: Spec, inputs: Inputs, models: Models, stop_ids: list[int]) -> N
             f"spec.rl.rollout.maxNewTokens: {rl.rollout.max_new_tokens}: with the longest prompt that makes {longest} "
             f"tokens, and the model has {positions} positions; take {positions - longest + rl.rollout.max_new_tokens} "
             "or fewer, or leave out long prompts with data.maxTokens"
+        )
+    if (limit := rescaled_beyond(config)) is not None and longest > limit:
+        raise SpecError(
+            f"spec.rl.rollout.maxNewTokens: {rl.rollout.max_new_tokens}: with the longest prompt that makes {longest} "
+            f"tokens, and beyond {limit} the model scales all positions otherwise, which rl does not support"
         )
     if window is not None and longest > window:
         raise SpecError(

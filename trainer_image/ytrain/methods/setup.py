@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from transformers import PretrainedConfig
 
 from ytrain.data.dataset import TokenDataset
 from ytrain.engine.base import Engine, OptimizerSettings
@@ -17,10 +18,12 @@ from ytrain.methods.method import OtherModel
 from ytrain.models.language_model import FrozenModel, HiddenStates, LanguageModel, StartModel
 from ytrain.models.load import check_vocabulary, load_language_model
 from ytrain.models.lora import add_adapter, continue_adapter, default_learning_rate
+from ytrain.models.probe import rescaled_beyond
 from ytrain.objective import weights
 from ytrain.objective.head import Objective
 from ytrain.training.plan import Plan
 from ytrain.training.selection import Selection
+from ytrain_api.errors import SpecError
 from ytrain_api.job import Spec
 from ytrain_api.loss import TokenLoss
 
@@ -170,6 +173,23 @@ def plan(spec: Spec, dataset: TokenDataset) -> Plan:
         step_row_tokens=spec.data.max_tokens if method.whole_rows else None,
         epoch_samples=partial(dataset.epoch_samples, optimization.seed),
     )
+
+
+def check_row_positions(spec: Spec, config: PretrainedConfig, inputs: Inputs) -> None:
+    """Refuse rows in which a long sample would change what the model computes for a short one.
+
+    Raises:
+        SpecError: the model scales the positions of a row by its longest sample, and rows hold several.
+    """
+    limit = rescaled_beyond(config)
+    data = [inputs.train, *([inputs.validation] if inputs.validation else []), *inputs.retention.values()]
+    longest = max(int(each.dataset.lengths.max()) for each in data)
+    if spec.data.packing and limit is not None and longest > limit:
+        raise SpecError(
+            f"spec.data.packing: beyond {limit} tokens this model scales the positions of a row otherwise, and the "
+            f"longest sample has {longest}, so short samples in its row would not be what they are alone; set "
+            f"data.packing: false, or data.maxTokens to {limit}"
+        )
 
 
 def row_tokens(spec: Spec) -> int:

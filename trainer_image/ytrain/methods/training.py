@@ -23,7 +23,16 @@ from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
 from ytrain.methods.policy import policy_learner
 from ytrain.methods.reading import check_same_data, inputs_of_run
-from ytrain.methods.setup import Models, engine, load_models, objective, peak_learning_rate, plan, selection
+from ytrain.methods.setup import (
+    Models,
+    check_row_positions,
+    engine,
+    load_models,
+    objective,
+    peak_learning_rate,
+    plan,
+    selection,
+)
 from ytrain.methods.stopwatch import Stopwatch
 from ytrain.models.language_model import LanguageModel
 from ytrain.models.load import load_config
@@ -65,6 +74,7 @@ def train(
     with watch.phase("tokenising", "reading and tokenising the data"):
         inputs = inputs_of_run(job_file, options, progress, stop, world)
     device = choose_device(options.device)
+    check_row_positions(spec, load_config(inputs.model.path), inputs)
     with watch.phase("loading", "loading the model"):
         dtype = choose_precision(spec.model.precision, device)
         models = load_models(spec, inputs, device=device, compute_dtype=dtype)

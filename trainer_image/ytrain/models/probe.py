@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from transformers import PretrainedConfig
 
 from ytrain.data.rows import LEAST_SHARED, Segment, build_row
 from ytrain.models.language_model import LanguageModel
@@ -63,6 +64,21 @@ def check_packed_forward(model: LanguageModel, *, packing: bool) -> float:
             f"(relative difference {difference:.2g}); {remedy}"
         )
     return difference
+
+
+def rescaled_beyond(config: PretrainedConfig) -> int | None:
+    """Tokens of a sample from which on all positions of its row are scaled otherwise, those of shorter samples too;
+    None where the length of a row does not matter. So it is with dynamic NTK and LongRoPE (Phi-3)."""
+    text = config.get_text_config()
+    scaling = getattr(text, "rope_parameters", None) or {}
+    lengths = [
+        kind.get("original_max_position_embeddings", text.max_position_embeddings)
+        if kind["rope_type"] == "longrope"
+        else text.max_position_embeddings
+        for kind in (scaling, *scaling.values())  # of the model, or of each type of layers
+        if isinstance(kind, dict) and kind.get("rope_type") in ("dynamic", "longrope")
+    ]
+    return min(lengths, default=None)
 
 
 def _one_row(ids: np.ndarray, device: torch.device) -> torch.Tensor:
