@@ -182,9 +182,11 @@ def check_row_positions(spec: Spec, config: PretrainedConfig, inputs: Inputs) ->
         SpecError: the model scales the positions of a row by its longest sample, and rows hold several.
     """
     limit = rescaled_beyond(config)
+    if limit is None or not spec.data.packing:
+        return
     data = [inputs.train, *([inputs.validation] if inputs.validation else []), *inputs.retention.values()]
     longest = max(int(each.dataset.lengths.max()) for each in data)
-    if spec.data.packing and limit is not None and longest > limit:
+    if longest > limit:
         raise SpecError(
             f"spec.data.packing: beyond {limit} tokens this model scales the positions of a row otherwise, and the "
             f"longest sample has {longest}, so short samples in its row would not be what they are alone; set "
