@@ -105,7 +105,7 @@ programs:
 	  echo "the tests of corpus.html need a browser: install chromium-headless-shell or chromium"; exit 1; }
 
 test: programs builds-started check $(MODEL) $(PLAY)/data $(PLAY)/corpus ## every check and every test
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .venv-bench/ready: requirements/bench.txt | $(VENV)/ready
 	$(UV) venv --quiet --allow-existing .venv-bench

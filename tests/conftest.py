@@ -14,6 +14,7 @@ from tests.cluster.fixtures import (  # noqa: F401  for every test that wants a 
     cluster,
     found_up,
     pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
 )
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -9,12 +9,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cluster import api_tier, state, teardown, two_nodes
 from tests.cluster.__main__ import say
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_for
+from xdist.scheduler import LoadScopeScheduling
 
 
 def other_cluster() -> Kubectl | None:
@@ -52,30 +54,38 @@ def cluster(found_up: bool) -> Iterator[Kubectl]:
             teardown.down(say)
 
 
-# By what a test waits for, in the order in which that is made: fixtures, and the group whose tests run in one process.
-LAST = {
-    "helm": None,
-    "api_cluster": "simulated",
-    "image": "nodes",
-    "cluster": "nodes",
-    "operator": "nodes",
-    "cluster_to_take_down": "nodes",
-}
+# By what a test waits for, in the order in which that is made.
+LAST = ["helm", "api_cluster", "image", "cluster", "operator", "cluster_to_take_down"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Tests without cluster and image run first, while these are built; those that take a cluster down run last."""
-    turns = list(LAST)
 
     def turn(item: pytest.Function) -> int:
-        return max((1 + turns.index(name) for name in item.fixturenames if name in LAST), default=0)
+        return max((1 + LAST.index(name) for name in item.fixturenames if name in LAST), default=0)
 
     items.sort(key=turn)
-    for item in items:
-        group = LAST[turns[turn(item) - 1]] if turn(item) else None
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
+
+
+TOGETHER = {
+    "tests/api/": "simulated",
+    "tests/image/": "nodes",
+    "tests/e2e/cluster/": "nodes",
+    "tests/e2e/jobs/": "nodes",
+}
+"""Folders whose tests run in one process, because they share a cluster."""
+
+
+class Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Hands out tests one by one, those of a cluster to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((group for folder, group in TOGETHER.items() if nodeid.startswith(folder)), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """pytest-xdist's own groups are not known to pytest 9.2."""
+    return Together(config, log)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What the operator takes from a launcher, in whose pod anything may run."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -12,7 +13,9 @@ from ytrain_operator.launcher_client import MOST_BYTES, LauncherClient
 
 pytestmark = pytest.mark.unit
 
-ADDRESS = "127.80.0.1"
+ADDRESS = f"127.80.{os.getpid() // 250 % 250}.{1 + os.getpid() % 250}"
+"""Of this process alone: the port is every launcher's."""
+
 TOLD = b'{"job": "bot", "state": "Running", "generation": 1, "restarts": 0, "workers": {"desired": 1, "ready": 1}}'
 NEWER = TOLD[:-1] + b', "novelty": {"a": 1}}'
 
