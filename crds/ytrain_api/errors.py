@@ -29,6 +29,14 @@ class TrainingError(YTrainError):
     exit_code = 4
 
 
+class Diverged(TrainingError):
+    """The loss, a gradient or what the model says is no number any more."""
+
+
+class RewardError(TrainingError):
+    """No answer gets a reward."""
+
+
 class TransientError(YTrainError):
     """Something outside the job failed; the same job may succeed when tried again."""
 

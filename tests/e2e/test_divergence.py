@@ -54,7 +54,8 @@ def test_three_bad_steps_in_a_row_end_the_run(ytrain: Commands, tmp_path: Path, 
     assert not equal(weights(run, 3), weights(run, 4))
     assert equal(weights(run, 4), weights(run, 6))
     assert not (run / "output").exists()
-    assert json.loads((run / "result.json").read_text())["failure"]["exitCode"] == 4
+    failure = json.loads((run / "result.json").read_text())["failure"]
+    assert (failure["kind"], failure["exitCode"]) == ("Diverged", 4)
 
 
 def weights(run: Path, step: int) -> dict[str, torch.Tensor]:

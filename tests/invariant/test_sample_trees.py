@@ -19,7 +19,7 @@ from ytrain.rl.layout import Layout, Weights, ancestor_mask, lay_out, parts, tre
 from ytrain.rl.rollout import Request
 from ytrain.rl.sampler import TransformersRollout, _Decoding, at_temperature, drawn
 from ytrain.rl.tree import ROOT, Leaf, Node, SampleTree
-from ytrain_api.errors import TrainingError
+from ytrain_api.errors import Diverged
 from ytrain_api.rl import Pruning, Rl, Rollout, Tree
 
 pytestmark = pytest.mark.invariant
@@ -253,5 +253,5 @@ def test_logits_that_are_not_finite_end_the_run() -> None:
     model = random_model()
     with torch.no_grad():
         model.head().weight_VD[5] = float("nan")
-    with pytest.raises(TrainingError, match=r"logits are not finite in torch.float32 .* optimization.learningRate"):
+    with pytest.raises(Diverged, match=r"logits are not finite in torch.float32 .* optimization.learningRate"):
         sampler(model, None).sample(requests())

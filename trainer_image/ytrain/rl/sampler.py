@@ -20,7 +20,7 @@ from ytrain.objective.head import Head
 from ytrain.rl.chains import Chain, Fork, PromptChains, as_tree
 from ytrain.rl.pruning import clusters, survivors
 from ytrain.rl.rollout import Request, Rolled
-from ytrain_api.errors import TrainingError
+from ytrain_api.errors import Diverged
 from ytrain_api.rl import Pruning, Rollout, Tree
 
 BATCH_CHAINS = 64
@@ -205,7 +205,7 @@ class _Decoding:
         log_p_BV = self._head.log_probabilities(batch.hidden_BD.to(self._model.compute_dtype))
         p_BV = log_p_BV.exp()
         if p_BV.isnan().any():
-            raise TrainingError(
+            raise Diverged(
                 f"the model's logits are not finite in {self._model.compute_dtype} while it answers; lower "
                 "optimization.learningRate or set model.precision: float32"
             )

@@ -8,7 +8,7 @@ from typing import Any
 from ytrain.rl.credit import Group
 from ytrain.rl.rewards import Failure
 from ytrain.training.plan import Step
-from ytrain_api.errors import TrainingError
+from ytrain_api.errors import RewardError
 
 LARGE_GAP = 0.1
 """Mean difference of log-probabilities, in nats, between sampler and trainer, above which something is wrong: float32
@@ -32,7 +32,7 @@ class Watch:
         """Look at the figures of a step.
 
         Raises:
-            TrainingError: no answer can be scored.
+            RewardError: no answer can be scored.
         """
         self._rewards(step, rl, groups)
         self._mixture(step, rl)
@@ -55,7 +55,7 @@ class Watch:
         words += f" ({detail})" if detail else ""
         self.note(f"step {step.number}: {words}")
         if self._failed_steps >= FAILED_STEPS:
-            raise TrainingError(
+            raise RewardError(
                 f"spec.rl.reward: no answer got a reward in {FAILED_STEPS} steps in a row; {words}. "
                 "Correct the reward; try it on one record by hand"
             )

@@ -19,7 +19,7 @@ from ytrain.report.live import Progress
 from ytrain.training.checkpoint import Checkpoints, Position
 from ytrain.training.metrics import MetricsLog
 from ytrain.training.stop import StopRequest
-from ytrain_api.errors import Preempted, TrainingError
+from ytrain_api.errors import Diverged, Preempted
 
 DIVERGED_STEPS = 3
 """Steps in a row with a loss or gradient that is not finite after which a run ends."""
@@ -102,7 +102,8 @@ class Loop:
 
         Raises:
             Preempted: a stop was asked for; a checkpoint is saved.
-            TrainingError: the loss diverged, or the disk is full.
+            Diverged: the loss or the gradient is not finite for several steps.
+            TrainingError: the disk is full.
         """
         try:
             self._run()
@@ -189,7 +190,7 @@ class Loop:
             return
         places = self.learner.places(step)
         shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
-        raise TrainingError(
+        raise Diverged(
             f"{' and '.join(bad)} not finite in {DIVERGED_STEPS} steps in a row (last: step {step.number}, "
             f"samples {shown}); no update was taken from them. Lower optimization.learningRate (now "
             f"{line['learningRate']:.1e} at this step) or set model.precision: float32, and look at these samples"

@@ -20,7 +20,7 @@ from ytrain.rl.chains import Chain, PromptChains, as_tree
 from ytrain.rl.rollout import Request, Rolled
 from ytrain.rl.vllm.messages import EngineSettings, Prefix, Question, Weights
 from ytrain.rl.vllm.process import VllmProcess
-from ytrain_api.errors import TrainingError
+from ytrain_api.errors import Diverged
 from ytrain_api.rl import Rollout, Tree
 
 GPU_MEMORY_UTILIZATION = 0.4
@@ -131,7 +131,7 @@ class VllmRollout:
         answers = self._process.ask(Question(weights=weights, prefixes=prefixes))
         for (group, chain), prefix, answer in zip(rows, prefixes, answers, strict=True):
             if not np.isfinite(answer.log_p).all():
-                raise TrainingError(
+                raise Diverged(
                     "the model's logits are not finite while it answers; lower optimization.learningRate or set "
                     "model.precision: float32"
                 )
