@@ -183,6 +183,13 @@ class Namespace:
 
         await until(f"{count} pods run", run)
 
+    async def train(self) -> None:
+        """A job in the middle of training."""
+        await self.create_job()
+        await self.all_run()
+        self.tell(step=10)
+        await self.phase_is("Running")
+
     async def end_pod(self, name: str, exit_code: int, *, message: str = "", reason: str = "Error") -> None:
         """A pod's container ends."""
         ended = {
