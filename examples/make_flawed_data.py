@@ -6,7 +6,9 @@ its lines are wrong or repeated, and how: what an analysis should find. requirem
 
 import argparse
 import json
+import os
 import random
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,14 +51,24 @@ def main() -> None:
     parser.add_argument("--repeated", type=int, default=6, help="near-duplicates that are added (default: 6)")
     parser.add_argument("--seed", type=int, default=42, help="decides problems and plants (default: 42)")
     arguments = parser.parse_args()
+    fix_hashes()
     corpus = flawed(arguments.records, arguments.wrong, arguments.repeated, arguments.seed)
     write_corpus(arguments.folder, corpus)
     wrong = sum(problem.right is not None for problem in corpus)
     print(f"{arguments.folder / 'records.jsonl'}: {len(corpus)} records, {wrong} of them wrong")
 
 
+def fix_hashes() -> None:
+    """Start this program again with the same hashes in every process, unless it was: sympy's answers depend on them."""
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})  # noqa: S606
+
+
 def flawed(count: int, wrong: float, repeated: int, seed: int, tasks: Sequence[str] = tuple(TASKS)) -> list[Problem]:
-    """`count` problems in random order, a share of them wrong, and `repeated` near-duplicates of right ones."""
+    """`count` problems in random order, a share of them wrong, and `repeated` near-duplicates of right ones.
+
+    The seed decides it all in a program that fixed its hashes.
+    """
     chance = random.Random(seed)  # noqa: S311 (not for secrets)
     corpus = list(problems(count, seed, tasks))
     chance.shuffle(corpus)
@@ -81,6 +93,7 @@ def problems(count: int, seed: int, tasks: Sequence[str]) -> Iterable[Problem]:
         dataset, config = registered[task]
         wanted = count // len(tasks) + (number < count % len(tasks))
         asked: dict[str, str] = {}
+        random.seed(seed)  # some of them draw from the module's generator besides their own
         for entry in dataset(config(seed=seed, size=3 * wanted + 20, **TASKS[task])):
             if len(asked) < wanted:
                 asked.setdefault(entry["question"], str(entry["answer"]))

@@ -21,7 +21,7 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "examples"))
-from make_flawed_data import TASKS, flawed, write_corpus  # noqa: E402
+from make_flawed_data import TASKS, fix_hashes, flawed, write_corpus  # noqa: E402
 
 MODEL = REPOSITORY / ".quickstart/models/SmolLM2-135M-Instruct"
 TRAINING_SEED = 1000
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="a corpus for each")
     parser.add_argument("--training-records", type=int, default=200, help="0: only the model as it is")
     arguments = parser.parse_args()
+    fix_hashes()
     folder = arguments.folder.resolve()
     cases = {
         "five tasks, the model as it is": (MODEL, tuple(TASKS)),

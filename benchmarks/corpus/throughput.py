@@ -6,17 +6,21 @@
 - `sample by sample`: one forward pass a record, its whole logits matrix, loss, entropy and mean hidden state from it;
 - `two passes`: loss and entropy each with a forward pass of its own.
 
-Everything is in one process and alternates, on as many threads as OMP_NUM_THREADS says. The largest difference of a
-token's loss or entropy is printed too: they must compute the same. Needs `make quickstart-corpus` once.
+Each way has a process of its own, as its user would start it, and they take turns, on as many threads as
+OMP_NUM_THREADS says. The largest difference of a token's loss or entropy is printed too: they must compute the same.
+Needs `make quickstart-corpus` once.
 """
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +29,19 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 
-from ytrain.corpus.scoring import ScoreFiles, score
+from ytrain.corpus.scoring import ROW_TOKENS, ScoreFiles, score
 from ytrain.data import DataSource, TokenDataset, TokenSettings, prepare
+from ytrain.engine.process import prepare_process, reuse_freed_memory
 from ytrain.engine.world import World
 from ytrain.models.load import load_language_model, load_tokenizer
 from ytrain.report.live import open_progress
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "examples"))
-from make_flawed_data import flawed, write_corpus  # noqa: E402
+from make_flawed_data import fix_hashes, flawed, write_corpus  # noqa: E402
 
 MODEL = REPOSITORY / ".quickstart/models/SmolLM2-135M-Instruct"
+WAYS = ("ytrain", "sample by sample", "two passes")
 Scores = tuple[np.ndarray, np.ndarray]
 """Loss and entropy of all answer tokens."""
 
@@ -45,32 +51,69 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=200)
     parser.add_argument("--data", type=Path, help="JSONL whose first records are taken, in place of the example's")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--row-tokens", type=int, default=2048, help="of ytrain's rows")
+    parser.add_argument("--row-tokens", type=int, default=ROW_TOKENS, help="of ytrain's rows")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of all ways")
     arguments = parser.parse_args()
-    dtype = getattr(torch, arguments.precision)
-    with tempfile.TemporaryDirectory() as scratch:
+    fix_hashes()
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as processes:
         dataset = tokenised(Path(scratch), arguments.records, arguments.data)
-        ways = {
-            "ytrain": packed(Path(scratch), dataset, arguments.row_tokens, dtype),
-            "sample by sample": alone(dataset, dtype, passes=1),
-            "two passes": alone(dataset, dtype, passes=2),
-        }
+        ways = {name: processes.enter_context(asked(name, arguments, scratch)) for name in WAYS}
         run_all(ways, dataset, arguments.rounds)
 
 
-def run_all(ways: dict[str, Callable[[], Scores]], dataset: TokenDataset, rounds: int) -> None:
+Answer = tuple[Scores, float, float]
+"""Scores, and the seconds and seconds of processor time that they took."""
+
+
+@contextmanager
+def asked(way: str, arguments: argparse.Namespace, scratch: str) -> Iterator[Callable[[], Answer]]:
+    """A process that computes the scores whenever it is asked."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=answer, args=(way, arguments, Path(scratch), theirs), daemon=True)
+    process.start()
+    theirs.close()
+    ours.recv()  # it is ready
+
+    def ask() -> Answer:
+        ours.send(None)
+        return ours.recv()
+
+    try:
+        yield ask
+    finally:
+        process.kill()
+
+
+def answer(way: str, arguments: argparse.Namespace, scratch: Path, channel: Connection) -> None:
+    """What such a process does."""
+    dtype = getattr(torch, arguments.precision)
+    dataset = tokenised(scratch, arguments.records, arguments.data)
+    if way == "ytrain":
+        prepare_process()
+        reuse_freed_memory()
+        compute = packed(scratch, dataset, arguments.row_tokens, dtype)
+    else:
+        compute = alone(dataset, dtype, passes=2 if way == "two passes" else 1)
+    channel.send(None)
+    while True:
+        channel.recv()
+        began, used = time.monotonic(), time.process_time()
+        scores = compute()
+        channel.send((scores, time.monotonic() - began, time.process_time() - used))
+
+
+def run_all(ways: dict[str, Callable[[], Answer]], dataset: TokenDataset, rounds: int) -> None:
     """Run every way in turn and print the table."""
     clock: dict[str, list[float]] = {name: [] for name in ways}
     processor: dict[str, list[float]] = {name: [] for name in ways}
     found: dict[str, Scores] = {}
     for turn in range(rounds):
         for name in list(ways)[:: 1 if turn % 2 == 0 else -1]:
-            began, used = time.monotonic(), time.process_time()
-            found[name] = ways[name]()
-            clock[name].append(time.monotonic() - began)
-            processor[name].append(time.process_time() - used)
-            print(f"round {turn + 1}: {name} {clock[name][-1]:.1f} s", file=sys.stderr)
+            found[name], seconds, used = ways[name]()
+            clock[name].append(seconds)
+            processor[name].append(used)
+            print(f"round {turn + 1}: {name} {seconds:.1f} s", file=sys.stderr)
     tokens = int(dataset.lengths.sum())
     print(f"{len(dataset)} records, {tokens:,} tokens, {int(dataset.supervised_counts.sum()):,} of answers")
     print(f"{torch.get_num_threads()} threads, {rounds} rounds\n")
