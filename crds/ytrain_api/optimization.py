@@ -45,7 +45,7 @@ class Optimization(Block):
         ge=8,
         le=10_000_000,
         description="Tokens of one forward pass on one device; sets memory and speed, not the result. Absent: "
-        "data.maxTokens.",
+        "data.maxTokens; to score a corpus, at least 4096.",
     )
     schedule: Schedule = Field(
         default="cosine",

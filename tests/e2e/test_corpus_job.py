@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 
 CORPUS: dict[str, Any] = {
     "sft": ...,
-    "optimization": ...,
+    "optimization": {"microBatchTokens": 200},  # several shards
     "corpus": {"clusters": {"minSize": 4}},
     "data.maxTokens": 200,
 }

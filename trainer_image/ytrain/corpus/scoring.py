@@ -25,8 +25,12 @@ from ytrain.objective.head import label_losses
 from ytrain.report.live import Progress
 from ytrain_api.errors import SpecError
 
-SHARD_ROWS = 8
-"""Rows of tokens that a shard holds about: what a kill may cost at most, and what is in memory at a time."""
+ROW_TOKENS = 4096
+"""Of one forward pass, at least, where the job does not say: without a backward pass they need little memory."""
+
+SHARD_ROWS = 2
+"""Rows of tokens that a shard holds about: what a kill may cost at most, what is in memory at a time, and what a rank
+does alone. Its samples share what they begin with: shards of eight rows would spare one token in a hundred more."""
 
 
 @dataclass(frozen=True)

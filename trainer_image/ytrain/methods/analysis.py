@@ -22,13 +22,14 @@ from ytrain.data.cache import combined_digest, file_digest
 from ytrain.data.preparation import DataSource
 from ytrain.data.reading import SUFFIXES
 from ytrain.engine.device import choose_device, choose_precision, describe, peak_memory_bytes
+from ytrain.engine.process import reuse_freed_memory
 from ytrain.engine.world import World
 from ytrain.methods.inputs import Inputs
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import RECORD, locate
 from ytrain.methods.reading import check_same_data, inputs_of_run
 from ytrain.methods.scoring_cost import ScoringCost, scoring_cost
-from ytrain.methods.setup import check_row_positions, row_tokens
+from ytrain.methods.setup import check_row_positions, scored_row_tokens
 from ytrain.methods.stopwatch import Stopwatch
 from ytrain.models.folder import check_empty, check_writable
 from ytrain.models.load import load_config, load_language_model
@@ -70,8 +71,10 @@ def analyse(
         world.connect(device)
         check_same_data(inputs, world)
     dataset = inputs.train.dataset
-    identity = combined_digest([scored_as, inputs.train.report.digest, str(inputs.model.revision)])
-    scores = ScoreFiles(folder.path / "scores" / identity, dataset, row_tokens(spec))
+    rows = scored_row_tokens(spec)
+    identity = combined_digest([scored_as, inputs.train.report.digest, str(inputs.model.revision), str(rows)])
+    scores = ScoreFiles(folder.path / "scores" / identity, dataset, rows)
+    reuse_freed_memory()
     with watch.phase("scoring", "scoring"):
         finished = score(
             model,

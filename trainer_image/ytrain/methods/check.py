@@ -33,8 +33,7 @@ from ytrain.methods.options import RunOptions
 from ytrain.methods.output import OutputFolder
 from ytrain.methods.policy import own_answers_scored
 from ytrain.methods.sampling_cache import sampling_cache_bytes
-from ytrain.methods.scoring_cost import scoring_cost
-from ytrain.methods.setup import check_row_positions
+from ytrain.methods.setup import check_row_positions, scored_row_tokens
 from ytrain.models.cost import WindowCost
 from ytrain.models.load import check_vocabulary, load_config
 from ytrain.models.step_trace import NotTraceableError
@@ -176,8 +175,8 @@ def _sampling(rl: Rl, config: PretrainedConfig, inputs: Inputs, compute_dtype: t
 
 def _foretell_scoring(spec: Spec, config: PretrainedConfig, inputs: Inputs, result: Check) -> None:
     """What a corpus job will compute, and whether there is enough to compare."""
-    cost, report = scoring_cost(spec, inputs.train.dataset), inputs.train.report
-    result.notes.append(advice.scored_once(report, cost.row_tokens))
+    report = inputs.train.report
+    result.notes.append(advice.scored_once(report, scored_row_tokens(spec)))
     warnings = [advice.few_records(report), advice.beyond_positions(config, inputs.train.dataset)]
     result.warnings += [warning for warning in warnings if warning]
 

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from transformers import PretrainedConfig
 
+from ytrain.corpus.scoring import ROW_TOKENS
 from ytrain.data.dataset import TokenDataset
 from ytrain.engine.base import Engine, OptimizerSettings
 from ytrain.engine.deepspeed_engine import DeepSpeedEngine
@@ -195,5 +196,10 @@ def check_row_positions(spec: Spec, config: PretrainedConfig, inputs: Inputs) ->
 
 
 def row_tokens(spec: Spec) -> int:
-    """Most tokens of one forward pass."""
+    """Most tokens of one forward pass in training."""
     return spec.optimization.micro_batch_tokens or spec.data.max_tokens
+
+
+def scored_row_tokens(spec: Spec) -> int:
+    """Most tokens of one forward pass that scores a corpus."""
+    return spec.optimization.micro_batch_tokens or max(spec.data.max_tokens, ROW_TOKENS)

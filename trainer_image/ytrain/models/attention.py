@@ -3,6 +3,7 @@
 A node may bring a mask of its own, for what is no line of tokens but a tree; sliding windows are passed over then.
 
 Registered with transformers as `SEGMENT_ATTENTION`; a model switched to it takes `node_boundaries` in its forward pass.
+Masks are made once for all layers: one is kept for the backward pass, and not one a layer.
 Generation uses transformers' own attention.
 """
 
@@ -18,6 +19,9 @@ from ytrain_api.errors import SpecError
 
 SEGMENT_ATTENTION = "ytrain_segments"
 
+MadeMasks = dict[Any, Tensor | None]
+"""The masks of one forward pass, to be given to it empty."""
+
 
 def segment_attention(
     module: torch.nn.Module,
@@ -29,6 +33,7 @@ def segment_attention(
     node_boundaries: tuple[int, ...],
     node_paths: tuple[tuple[slice, ...], ...] | None = None,
     node_masks: tuple[Tensor, ...] | None = None,
+    made_masks: MadeMasks | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -48,13 +53,16 @@ def segment_attention(
         )
     assert attention_mask is None
     parts, grouped = [], query.shape[1] != key.shape[1]
+    made = {} if made_masks is None else made_masks
     for node, (begin, end) in enumerate(pairwise(node_boundaries)):
         path = (slice(begin, end),) if node_paths is None else node_paths[node]
         keys, values = (_joined([each[:, :, rows] for rows in path]) for each in (key, value))
-        if node_masks is not None:
-            mask: Tensor | None = node_masks[node]
-        else:
-            mask = _mask(end - begin, keys.shape[2], sliding_window, query.device)
+        sizes = end - begin, keys.shape[2], sliding_window
+        which = sizes if node_masks is None else node
+        if which not in made:
+            seen = _seen(*sizes, query.device) if node_masks is None else node_masks[node]
+            made[which] = None if seen is None else _added(seen, query)
+        mask = made[which]
         widened = mask is not None and grouped and query.device.type != "cpu"
         if widened:  # on CUDA no kernel takes a mask and grouped heads but the one that keeps all [T, T] weights
             keys, values = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (keys, values))
@@ -76,14 +84,21 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
-def _mask(queries: int, keys: int, sliding_window: int | None, device: torch.device) -> Tensor | None:
+def _seen(queries: int, keys: int, sliding_window: int | None, device: torch.device) -> Tensor | None:
     """`[queries, keys]`, true where one of the last tokens of a path sees another; None: plain causal attention."""
     before = keys - queries
     windowed = sliding_window is not None and keys > sliding_window
     if not before and not windowed:
         return None
-    mask = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(before)
-    return mask.triu(before + 1 - sliding_window) if sliding_window is not None and windowed else mask
+    seen = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(before)
+    return seen.triu(before + 1 - sliding_window) if sliding_window is not None and windowed else seen
+
+
+def _added(seen: Tensor, query: Tensor) -> Tensor:
+    """The mask as kernels take it: 0 or minus infinity, in the dtype in which they compute."""
+    kind = query.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
 
 
 AttentionInterface.register(SEGMENT_ATTENTION, segment_attention)

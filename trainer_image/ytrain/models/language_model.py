@@ -57,6 +57,7 @@ class LanguageModel:
                 node_boundaries=row.boundaries,
                 node_paths=row.paths,
                 node_masks=row.masks,
+                made_masks={},
                 use_cache=False,
             )
         hidden_TD: Tensor = output.last_hidden_state[0]

@@ -112,9 +112,11 @@ def label_losses(hidden_RD: Tensor, labels_R: Tensor, head: Head) -> tuple[Tenso
     with torch.no_grad():
         parts = []
         for rows in chunks(len(labels_R), head.weight_VD.shape[0]):
-            log_p_CV = head.log_probabilities(hidden_RD[rows])
+            logits_CV = head.logits(hidden_RD[rows])
+            log_p_CV = torch.log_softmax(logits_CV, dim=-1)
             loss_C = -log_p_CV.gather(1, labels_R[rows, None]).squeeze(1)
-            parts.append((loss_C, -(log_p_CV.exp() * log_p_CV).sum(-1)))
+            # In place of the logits: on a CPU, pages of new memory take a tenth of the time.
+            parts.append((loss_C, -torch.exp(log_p_CV, out=logits_CV).mul_(log_p_CV).sum(-1)))
         losses, entropies = zip(*parts, strict=True)
         return torch.cat(losses), torch.cat(entropies)
 
@@ -127,7 +129,8 @@ def divergence(hidden_RD: Tensor, head: Head, other: Reference) -> Tensor:
         for rows in chunks(len(hidden_RD), head.weight_VD.shape[0]):
             log_p_CV = head.log_probabilities(hidden_RD[rows])
             log_q_CV = other_head.log_probabilities(other.hidden_RD[rows])
-            parts.append((log_q_CV.exp() * (log_q_CV - log_p_CV)).sum(-1))
+            negative_gain_CV = log_p_CV.sub_(log_q_CV)
+            parts.append(-negative_gain_CV.mul_(log_q_CV.exp_()).sum(-1))
         return torch.cat(parts)
 
 
