@@ -37,7 +37,7 @@ from tests.ports import held_port  # noqa: E402
 
 from ytrain_api.protocol import PORT  # noqa: E402
 
-POLL = 0.5
+POLL = 0.1
 NODES = 4
 """Simulated nodes, of 1,000 pods each."""
 

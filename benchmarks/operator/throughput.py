@@ -70,7 +70,7 @@ async def measure(count: int, scheduler: bool) -> None:
         await asyncio.sleep(SETTLED)
         began = time.monotonic()
         alone = await bare(jobs, count) - began
-    print(f"jobs, each with 3 pods and 4 other children   {count}, {phase} at the end")
+    print(f"jobs, each with 3 pods and 3 other children   {count}, {phase} at the end")
     print(f"first submit to all pods made                 {made:.1f} s   ({count / made:.1f} jobs/s)")
     print(f"first submit to all statuses right            {told:.1f} s   ({count / told:.1f} jobs/s)")
     print(

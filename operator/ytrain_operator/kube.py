@@ -25,7 +25,6 @@ _JOBS = ("apis/ytrain.io/v1alpha1", "ytrainjobs")
 RESOURCES: Mapping[str, tuple[str, str]] = {
     "YTrainJob": _JOBS,
     "Pod": ("api/v1", "pods"),
-    "ConfigMap": ("api/v1", "configmaps"),
     "Secret": ("api/v1", "secrets"),
     "Service": ("api/v1", "services"),
     "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),

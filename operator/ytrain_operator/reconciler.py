@@ -18,10 +18,11 @@ from ytrain_api.status import Status
 from ytrain_operator.cache import Cache, JobRecord, Key
 from ytrain_operator.kube import Api, ApiError
 from ytrain_operator.launcher_answers import Ask, Launcher, LauncherAnswers
-from ytrain_operator.manifests.event import event_manifest, repetition
+from ytrain_operator.manifests.event import event_manifest
 from ytrain_operator.manifests.ownership import Manifest
 from ytrain_operator.manifests.secret import token
 from ytrain_operator.manifests.work_claim import serves
+from ytrain_operator.news import News
 from ytrain_operator.observed import Observed, observed_job
 from ytrain_operator.planner.decide import decide
 from ytrain_operator.planner.plan import Deletion, Plan
@@ -64,6 +65,7 @@ class Reconciler:
         self._settings = settings
         self._key = key
         self._answers = LauncherAnswers(ask, queue)
+        self._news = News(api)
         self._surrounded: dict[Key, tuple[str, int]] = {}
         """Uid and generation of jobs whose surroundings were applied: nobody watches those."""
 
@@ -71,6 +73,7 @@ class Reconciler:
         """Work, several keys at a time, until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._news.run())
                 for _ in range(self._settings.workers):
                     group.create_task(self._work())
         finally:
@@ -150,7 +153,7 @@ class Reconciler:
                 changed |= await self._write(raw, _dumped(status), raw.get("status", {}))
             told = events(observed, status) if problem else plan.events
             for event in told:  # after the status that they follow from: they are told once, or not at all
-                await tell(self._api, event_manifest(observed, event))
+                self._news.tell(event_manifest(observed, event))
         for deletion in plan.delete:
             await self._delete(observed, deletion)
         if plan.delete_job:
@@ -206,21 +209,6 @@ class Reconciler:
         left = await self._api.delete("Pod", observed.namespace, deletion.name, deletion.uid, at_once=deletion.at_once)
         if left is not None:
             self._cache.put_pod(left)
-
-
-async def tell(api: Api, event: Manifest) -> None:
-    """Make an event, or count it once more if it was told before. It is a courtesy: without it the job goes on."""
-    name, namespace = event["metadata"]["name"], event["metadata"]["namespace"]
-    try:
-        try:
-            await api.create(event)
-        except ApiError as error:
-            if error.status != 409:
-                raise
-            told = await api.get("Event", namespace, name)
-            await api.patch("Event", namespace, name, repetition(told, event))
-    except ApiError as error:
-        log.warning("%s/%s: no event: %s", namespace, event["involvedObject"]["name"], error)
 
 
 def _dumped(status: Status) -> dict[str, Any]:

@@ -70,10 +70,10 @@ def test_a_job_made_again_waits_for_a_child_of_the_former_one(in_namespace: InNa
             "controller": True,
         }
         metadata = {"name": "bot-ytrain", "ownerReferences": [former], "finalizers": ["test.ytrain.io/held"]}
-        await namespace.core.create_namespaced_config_map(namespace.name, {"metadata": metadata})
+        await namespace.core.create_namespaced_secret(namespace.name, {"metadata": metadata})
 
         def refused() -> float:
-            which = {"verb": "patch", "resource": "configmaps", "code": "422"}
+            which = {"verb": "patch", "resource": "secrets", "code": "422"}
             return REGISTRY.get_sample_value("ytrain_operator_api_calls_total", which) or 0.0
 
         async def refused_again() -> bool:
@@ -83,13 +83,13 @@ def test_a_job_made_again_waits_for_a_child_of_the_former_one(in_namespace: InNa
         async with namespace.operator():
             await namespace.create_job()
             await until("the child of the former job is met", refused_again)
-            await namespace.core.patch_namespaced_config_map(
+            await namespace.core.patch_namespaced_secret(
                 "bot-ytrain", namespace.name, [{"op": "remove", "path": "/metadata/finalizers"}]
             )
             await namespace.all_run()
             status = await namespace.phase_is("Starting")
             assert condition(status, "Stalled").get("status") != "True"
-            made = await namespace.core.read_namespaced_config_map("bot-ytrain", namespace.name)
+            made = await namespace.core.read_namespaced_secret("bot-ytrain", namespace.name)
             assert [owner.uid for owner in made.metadata.owner_references] != ["0-0"] and made.data
 
     in_namespace(test)

@@ -25,7 +25,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   resources: [pods]
   verbs: [list, watch, create, patch, delete]
 - apiGroups: [""]
-  resources: [configmaps, secrets, services, persistentvolumeclaims]
+  resources: [secrets, services, persistentvolumeclaims]
   verbs: [create, patch]
 - apiGroups: [""]
   resources: [events]

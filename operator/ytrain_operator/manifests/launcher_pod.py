@@ -1,15 +1,13 @@
 """The launcher pod: small, without a device, coordinates the workers."""
 
 from ytrain_api.protocol import PORT
-from ytrain_operator.manifests import config_map, secret
-from ytrain_operator.manifests.ownership import Manifest, launcher_name, surroundings_name
-from ytrain_operator.manifests.pod import TOKEN_FOLDER, pod
+from ytrain_operator.manifests import secret
+from ytrain_operator.manifests.ownership import Manifest, launcher_name
+from ytrain_operator.manifests.pod import JOB_FOLDER, pod
 from ytrain_operator.manifests.template import merged
-from ytrain_operator.manifests.volumes import Mount, config_map_mounts, named_roots, work_folder, work_mount
+from ytrain_operator.manifests.volumes import config_map_mounts, named_roots, work_folder, work_mount
 from ytrain_operator.observed import Observed
 from ytrain_operator.settings import Settings
-
-JOB_FOLDER = "/etc/ytrain/job"
 
 GRACE_SECONDS = 10
 """SIGTERM ends the launcher alone and at once; the ranks go on."""
@@ -24,7 +22,7 @@ def launcher_pod(observed: Observed, settings: Settings) -> Manifest:
     spec = observed.job.spec
     data = config_map_mounts(observed)
     work = [work_mount(observed)] if spec.storage is not None and spec.workers.replicas > 1 else []
-    args = ["launcher", f"{JOB_FOLDER}/{config_map.FILE}", "--token-file", f"{TOKEN_FOLDER}/{secret.FILE}"]
+    args = ["launcher", f"{JOB_FOLDER}/{secret.JOB}", "--token-file", f"{JOB_FOLDER}/{secret.TOKEN}"]
     if work:
         args += ["--workdir", work_folder(observed)]
     if observed.status.usage is not None:
@@ -36,7 +34,6 @@ def launcher_pod(observed: Observed, settings: Settings) -> Manifest:
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 5},
         "resources": merged(settings.jobs.launcher_resources, spec.launcher.resources),
     }
-    job = Mount({"name": "job", "configMap": {"name": surroundings_name(observed.name)}}, JOB_FOLDER, read_only=True)
     return pod(
         observed,
         settings,
@@ -44,6 +41,6 @@ def launcher_pod(observed: Observed, settings: Settings) -> Manifest:
         role="launcher",
         index=0,
         container=container,
-        mounts=[job, *work, *data],
+        mounts=[*work, *data],
         grace_seconds=GRACE_SECONDS,
     )

@@ -25,7 +25,7 @@ def worker_name(job: str, index: int) -> str:
 
 
 def surroundings_name(job: str) -> str:
-    """Of the ConfigMap, the Secret, the Service and the NetworkPolicy.
+    """Of the Secret, the Service and the NetworkPolicy.
 
     One that nobody else would give: applying a child takes over whatever bears its name, and the garbage collector
     takes that with the job. As `<job>-token`, a job `hf` would have had the Secret `hf-token`.

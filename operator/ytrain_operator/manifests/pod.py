@@ -21,7 +21,7 @@ from ytrain_operator.observed import (
 )
 from ytrain_operator.settings import Settings
 
-TOKEN_FOLDER, SCRATCH = "/etc/ytrain/token", "/tmp"  # noqa: S108 - an emptyDir of the pod's own
+JOB_FOLDER, SCRATCH = "/etc/ytrain/job", "/tmp"  # noqa: S108 - an emptyDir of the pod's own
 
 _LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
@@ -46,9 +46,7 @@ def pod(
     spec, image = observed.job.spec, _image(observed, settings)
     mounts = [
         Mount({"name": "tmp", "emptyDir": {}}, SCRATCH),
-        Mount(
-            {"name": "token", "secret": {"secretName": surroundings_name(observed.name)}}, TOKEN_FOLDER, read_only=True
-        ),
+        Mount({"name": "job", "secret": {"secretName": surroundings_name(observed.name)}}, JOB_FOLDER, read_only=True),
         *mounts,
     ]
     base: dict[str, Any] = {

@@ -4,7 +4,7 @@ from typing import Any
 
 from ytrain_operator.manifests import secret
 from ytrain_operator.manifests.ownership import Manifest, worker_name
-from ytrain_operator.manifests.pod import TOKEN_FOLDER, pod
+from ytrain_operator.manifests.pod import JOB_FOLDER, pod
 from ytrain_operator.manifests.service import launcher_url
 from ytrain_operator.manifests.template import merged
 from ytrain_operator.manifests.volumes import WORK, Mount, claim_mounts, named_roots, work_folder, work_mount
@@ -18,7 +18,7 @@ def worker_pod(observed: Observed, index: int, settings: Settings) -> Manifest:
     spec = observed.job.spec
     claims = claim_mounts(observed)
     args = ["worker", "--launcher", launcher_url(observed), "--index", str(index)]
-    args += ["--token-file", f"{TOKEN_FOLDER}/{secret.FILE}", "--workdir", work_folder(observed)]
+    args += ["--token-file", f"{JOB_FOLDER}/{secret.TOKEN}", "--workdir", work_folder(observed)]
     args += ["--device", _device(spec.workers.device_resource), *named_roots(claims, "--claim")]
     container = {
         "args": args,

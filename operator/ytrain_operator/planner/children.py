@@ -1,6 +1,5 @@
 """What a job that runs owns, and which of its pods can be made now."""
 
-from ytrain_operator.manifests.config_map import config_map
 from ytrain_operator.manifests.launcher_pod import launcher_pod
 from ytrain_operator.manifests.network_policy import network_policy
 from ytrain_operator.manifests.ownership import Manifest, launcher_name, worker_name
@@ -16,7 +15,6 @@ def surroundings(observed: Observed, settings: Settings, key: bytes) -> tuple[Ma
     """Everything but the pods, in the order in which pods need it."""
     claim = work_claim(observed, settings)
     return (
-        config_map(observed),
         secret(observed, key),
         network_policy(observed, settings),
         service(observed),

@@ -87,7 +87,7 @@ class Job:
 
     def owned(self) -> list[str]:
         """Kinds and names of all objects that bear the job's label, and of the job itself."""
-        kinds = "ytj,pods,configmaps,secrets,services,networkpolicies"
+        kinds = "ytj,pods,secrets,services,networkpolicies"
         found = self.kubectl.get(kinds)["items"]
         return [
             f"{each['kind']}/{each['metadata']['name']}"

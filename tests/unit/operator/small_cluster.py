@@ -1,5 +1,6 @@
 """A job and its pods as API objects, to which plans are carried out; what kubelets and launchers do, tests say."""
 
+import base64
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -45,6 +46,11 @@ def job_object(
         },
         "spec": merged(SPEC, spec or {}),
     }
+
+
+def job_file(secret: Mapping[str, Any]) -> str:
+    """The job as a launcher reads it from the Secret."""
+    return base64.b64decode(secret["data"]["job.yaml"]).decode()
 
 
 class SmallCluster:

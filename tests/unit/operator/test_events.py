@@ -13,7 +13,7 @@ from small_cluster import START, SmallCluster
 
 from ytrain_operator.kube import Api
 from ytrain_operator.manifests.event import event_manifest
-from ytrain_operator.reconciler import tell
+from ytrain_operator.news import tell
 from ytrain_operator.status.events import Event
 from ytrain_operator.timestamps import to_text
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from small_cluster import PODS, STOPPED, SmallCluster, finish
+from small_cluster import PODS, STOPPED, SmallCluster, finish, job_file
 
 from ytrain_operator.planner.queued import releases
 from ytrain_operator.settings import Settings
@@ -15,7 +15,7 @@ def test_from_creation_to_the_model() -> None:
     cluster = SmallCluster()
     cluster.reconcile()
     assert set(cluster.pods) == PODS
-    assert {kind for kind, _ in cluster.others} == {"ConfigMap", "Secret", "Service", "NetworkPolicy"}
+    assert {kind for kind, _ in cluster.others} == {"Secret", "Service", "NetworkPolicy"}
     assert cluster.phase == "Pending"
     assert cluster.condition("Ready").status == "False"
     cluster.start_pods()
@@ -126,7 +126,7 @@ def test_more_epochs_reach_ranks_that_run_already() -> None:
     cluster.end_pod("bot-launcher", 143, message='{"exitCode": 143, "message": "stopped"}')
     cluster.settle()
     assert len(cluster.pods) == 3
-    assert "epochs: 9" in cluster.others["ConfigMap", "bot-ytrain"]["data"]["job.yaml"]
+    assert "epochs: 9" in job_file(cluster.others["Secret", "bot-ytrain"])
     made = len(cluster.made)
     cluster.start_pods()
     cluster.settle()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from small_cluster import KEY, SmallCluster
+from small_cluster import KEY, SmallCluster, job_file
 
 from ytrain_api import parse_job
 from ytrain_operator.manifests.secret import token
@@ -56,7 +56,7 @@ def test_pods_pass_pod_security_restricted() -> None:
 
 
 def test_the_launcher_reads_the_job_that_the_user_wrote() -> None:
-    document = yaml.safe_load(children({"suspend": False, "image": "x"})["ConfigMap"]["data"]["job.yaml"])
+    document = yaml.safe_load(job_file(children({"suspend": False, "image": "x"})["Secret"]))
     job = parse_job(document)
     assert job.metadata.uid == "11111111-2222"
     assert job.spec.data.max_tokens == 512
@@ -68,13 +68,13 @@ def test_arguments_and_volumes_of_a_worker() -> None:
     pod = children()["bot-worker-1"]
     assert container(pod)["args"] == [
         "worker", "--launcher", "http://bot-ytrain:8750", "--index", "1",
-        "--token-file", "/etc/ytrain/token/token", "--workdir", "/work/bot-11111111", "--device", "cpu",
+        "--token-file", "/etc/ytrain/job/token", "--workdir", "/work/bot-11111111", "--device", "cpu",
         "--claim", "data=/claims/data", "--claim", "models=/claims/models",
     ]  # fmt: skip
     mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container(pod)["volumeMounts"]}
     assert mounts == {
         "/tmp": False,
-        "/etc/ytrain/token": True,
+        "/etc/ytrain/job": True,
         "/dev/shm": False,
         "/work": False,
         "/claims/data": True,

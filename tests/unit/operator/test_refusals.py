@@ -42,7 +42,7 @@ def test_refusals_have_names_and_keep_the_servers_words(status: int, message: st
 
 
 FORMER = (
-    'ConfigMap "bot-ytrain" is invalid: metadata.ownerReferences: Invalid value: []: Only one reference can have '
+    'Secret "bot-ytrain" is invalid: metadata.ownerReferences: Invalid value: []: Only one reference can have '
     'Controller set to true. Found "true" in references for YTrainJob/bot and YTrainJob/bot'
 )
 

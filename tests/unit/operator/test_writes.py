@@ -17,7 +17,7 @@ from ytrain_operator.work_queue import WorkQueue
 
 pytestmark = pytest.mark.unit
 
-MANIFEST = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "bot-ytrain", "namespace": "team"}}
+MANIFEST = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bot-ytrain", "namespace": "team"}}
 
 
 class Answering(Api):
@@ -40,7 +40,7 @@ def test_what_cannot_be_made_is_applied(status: int) -> None:
     """403: a claim that outlived a former job fills its quota, which is asked before the name is."""
     api = Answering({"post": status, "patch": MANIFEST})
     assert asyncio.run(api.make(MANIFEST)) == MANIFEST
-    assert api.asked == ["post ConfigMap", "patch ConfigMap"]
+    assert api.asked == ["post Secret", "patch Secret"]
 
 
 @pytest.mark.parametrize("status", [404, 429, 500])
@@ -48,7 +48,7 @@ def test_what_nobody_can_take_now_is_not_applied_either(status: int) -> None:
     api = Answering({"post": status, "patch": MANIFEST})
     with pytest.raises(ApiError, match="post is refused"):
         asyncio.run(api.make(MANIFEST))
-    assert api.asked == ["post ConfigMap"]
+    assert api.asked == ["post Secret"]
 
 
 class Claiming(Api):
