@@ -7,6 +7,7 @@ Masks are made once for all layers: one is kept for the backward pass, and not o
 Generation uses transformers' own attention.
 """
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +22,10 @@ SEGMENT_ATTENTION = "ytrain_segments"
 
 MadeMasks = dict[Any, Tensor | None]
 """The masks of one forward pass, to be given to it empty."""
+
+_ALIGNED = 8
+"""Of this many entries, or a multiple, are a mask's rows in memory. Others PyTorch copies, in every layer, for the CUDA
+kernel that takes masks (`preprocess_mask` in its attention.cpp)."""
 
 
 def segment_attention(
@@ -98,7 +103,9 @@ def _added(seen: Tensor, query: Tensor) -> Tensor:
     """The mask as kernels take it: 0 or minus infinity, in the dtype in which they compute."""
     kind = query.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+    queries, keys = seen.shape
+    rows = torch.zeros(queries, math.ceil(keys / _ALIGNED) * _ALIGNED, dtype=dtype, device=seen.device)
+    return rows[:, :keys].masked_fill_(~seen, -torch.inf)
 
 
 AttentionInterface.register(SEGMENT_ATTENTION, segment_attention)
