@@ -25,12 +25,16 @@ class News:
         try:
             self._waiting.put_nowait(event)
         except asyncio.QueueFull:
-            log.warning("%s/%s: no event: too many wait", event["metadata"]["namespace"], event["metadata"]["name"])
+            _untold(event, "too many wait")
 
     async def run(self) -> None:
         """Tell, until cancelled."""
         while True:
-            await tell(self._api, await self._waiting.get())
+            event = await self._waiting.get()
+            try:
+                await tell(self._api, event)
+            except Exception:  # such as an answer that is no event: it must not end the work on jobs
+                log.exception("an event cannot be told")
 
 
 async def tell(api: Api, event: Manifest) -> None:
@@ -45,4 +49,8 @@ async def tell(api: Api, event: Manifest) -> None:
             told = await api.get("Event", namespace, name)
             await api.patch("Event", namespace, name, repetition(told, event))
     except ApiError as error:
-        log.warning("%s/%s: no event: %s", namespace, event["involvedObject"]["name"], error)
+        _untold(event, error)
+
+
+def _untold(event: Manifest, why: object) -> None:
+    log.warning("%s/%s: no event: %s", event["metadata"]["namespace"], event["involvedObject"]["name"], why)

@@ -13,7 +13,7 @@ from small_cluster import START, SmallCluster
 
 from ytrain_operator.kube import Api
 from ytrain_operator.manifests.event import event_manifest
-from ytrain_operator.news import tell
+from ytrain_operator.news import News, tell
 from ytrain_operator.status.events import Event
 from ytrain_operator.timestamps import to_text
 
@@ -132,3 +132,26 @@ def test_a_refusal_is_logged_and_stops_nothing(caplog: pytest.LogCaptureFixture,
 
     assert told(events, use) == []
     assert "team/bot: no event: no events for you" in caplog.text
+
+
+def test_an_answer_that_is_no_event_does_not_end_the_telling(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor the work on jobs beside it."""
+    events, running = Events(), Event("Normal", "Running", "step 10")
+
+    async def no_event(_: web.Request) -> web.Response:
+        return web.json_response({})
+
+    events.get = no_event  # type: ignore[method-assign]
+
+    async def use(api: Api) -> None:
+        news = News(api)
+        for event in (at(0), at(60), at(120, running)):
+            news.tell(event)
+        telling = asyncio.create_task(news.run())
+        while len(events.stored) < 2 and not telling.done():
+            await asyncio.sleep(0.01)
+        assert not telling.done(), telling.exception()
+        telling.cancel()
+
+    assert [event["reason"] for event in told(events, use)] == ["Starting", "Running"]
+    assert "KeyError" in caplog.text
