@@ -24,11 +24,11 @@ from ytrain.data.reading import SUFFIXES
 from ytrain.engine.device import choose_device, choose_precision, describe, peak_memory_bytes
 from ytrain.engine.process import reuse_freed_memory
 from ytrain.engine.world import World
+from ytrain.methods.epoch_cost import EpochCost, epoch_cost
 from ytrain.methods.inputs import Inputs
 from ytrain.methods.options import RunOptions
 from ytrain.methods.output import RECORD, locate
 from ytrain.methods.reading import check_same_data, inputs_of_run
-from ytrain.methods.scoring_cost import ScoringCost, scoring_cost
 from ytrain.methods.setup import check_row_positions, scored_row_tokens
 from ytrain.methods.stopwatch import Stopwatch
 from ytrain.models.folder import check_empty, check_writable
@@ -97,7 +97,7 @@ def analyse(
     with watch.phase("saving", "writing the records and the page"):
         origin = {"folder": str(folder.path.resolve()), "scoredAs": scored_as}
         _write(target, judgement, records, inputs, {"run": folder.identity(), "config": config, **origin})
-        summary = _summary(judgement, scoring_cost(spec, dataset))
+        summary = _summary(judgement, epoch_cost(spec, dataset))
         write_page(
             folder.path / PAGE,
             job_file.job.metadata.name,
@@ -165,7 +165,7 @@ def _write(target: Path, judgement: Judgement, records: Records, inputs: Inputs,
     stage.rename(target)
 
 
-def _summary(judgement: Judgement, cost: ScoringCost) -> dict[str, Any]:
+def _summary(judgement: Judgement, cost: EpochCost) -> dict[str, Any]:
     clusters = judgement.clusters
     first = judgement.first
     return {

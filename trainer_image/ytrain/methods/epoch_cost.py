@@ -1,4 +1,4 @@
-"""What scoring a corpus computes, which is also what an epoch of training on it would forward."""
+"""What an epoch of training on a corpus would forward; scoring it has rows of its own (`scored_row_tokens`)."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from ytrain_api.job import Spec
 
 
 @dataclass(frozen=True)
-class ScoringCost:
+class EpochCost:
     """What one pass over the records forwards under the job's packing."""
 
     tokens: int
@@ -20,9 +20,9 @@ class ScoringCost:
     """Share of the rows that holds tokens; None where every sample has a row of its own."""
 
 
-def scoring_cost(spec: Spec, dataset: TokenDataset) -> ScoringCost:
+def epoch_cost(spec: Spec, dataset: TokenDataset) -> EpochCost:
     """The cost of an epoch over these records."""
     lengths = dataset.lengths
     size, tokens = max(row_tokens(spec), int(lengths.max())), int(lengths.sum())
     rows = len(pack(lengths, size)) if spec.data.packing else len(lengths)
-    return ScoringCost(tokens, rows, size, tokens / (rows * size) if spec.data.packing else None)
+    return EpochCost(tokens, rows, size, tokens / (rows * size) if spec.data.packing else None)
