@@ -186,6 +186,25 @@ def test_teacher_of_another_vocabulary(ytrain_here: Here, place: Path, model_fol
 
 
 @pytest.mark.parametrize(
+    "method",
+    [
+        {"sft": {}},
+        {"sft": ..., "corpus": {}},
+        {"sft": ..., "rl": {"reward": {"builtin": {"kind": "exact"}}, "rollout": {"maxNewTokens": 4}}},
+    ],
+    ids=["sft", "corpus", "rl"],
+)
+def test_model_that_scales_the_positions_of_a_row_by_its_longest_sample(
+    ytrain_here: Here, place: Path, method: dict[str, Any]
+) -> None:
+    scaling = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10_000.0}
+    model = make_model_folder(place / "model", rope_scaling=scaling, max_position_embeddings=32)
+    write_job(place, model, method)
+    ytrain_here(place, "run", "tiny.yaml").expect(2, "spec.data.packing: beyond 32 tokens", "set data.packing: false")
+    assert nothing_trained(place / "runs/tiny")
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ((), ["pvc://work/out", "--claim work=DIR"]),
