@@ -1,6 +1,7 @@
 """`ytrain check`, `ytrain crd` and the help as a person and a script see them."""
 
 import json
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,29 @@ def test_processes_are_told_and_passed_on(place: Any, ytrain: Callable[..., Any]
     assert "at the peak of a step of 2 ranks" in ended.out
     assert "asks for 1 rank" in ended.out and "2 processes do the work of all" in ended.out
     assert f"next: ytrain run {place.file} --processes 2" in ended.out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--cache", "tokens"],
+        ["--device", "cpu", "--cache", "tokens"],
+        ["--claim", "one=.", "--claim", "two=.", "--processes", "2", "--device", "cpu", "--cache", "my tokens"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_next_can_be_copied_with_its_options(
+    place: Any, ytrain: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    monkeypatch.chdir(place.folder)
+    place.write()
+    ended = ytrain("check", "job.yaml", *options)
+    assert ended.out.rstrip().endswith(f"; next: ytrain run job.yaml {shlex.join(options)}")
+
+
+def test_what_is_next_names_the_cache_of_the_environment(place: Any, ytrain: Callable[..., Any]) -> None:
+    ended = ytrain("check", place.write())
+    assert ended.out.rstrip().endswith(f"; next: ytrain run {place.file} --cache {place.folder / 'cache'}")
 
 
 def test_a_finding_exits_with_1(place: Any, ytrain: Callable[..., Any]) -> None:

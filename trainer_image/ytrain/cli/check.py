@@ -70,6 +70,8 @@ def check(
     else:
         command = ["ytrain", "run", str(file), *(word for text in claim or [] for word in ("--claim", text))]
         command += ["--processes", str(processes)] if processes > 1 else []
+        command += ["--device", device] if device != "auto" else []
+        command += ["--cache", str(cache)] if cache is not None else []
         print_check(console, name, result, next_command=shlex.join(command))
     return 1 if result.findings.messages else 0
 
