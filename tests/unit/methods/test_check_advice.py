@@ -6,12 +6,12 @@ import pytest
 import yaml
 from tests.conftest import write_chats
 
-from ytrain.methods.advice import few_steps, power_of_two_below, too_much_memory
+from ytrain.methods.advice import few_steps, fields_without_effect, power_of_two_below, too_much_memory
 from ytrain.methods.forecast import Course, FirstStep, Memory
 from ytrain.methods.memory import MemoryNeed, Remedy, remedies
 from ytrain.methods.setup import row_tokens
 from ytrain.models.estimate import MemoryEstimate
-from ytrain_api import load_job
+from ytrain_api import dump_job, load_job
 from ytrain_api.job import Spec
 
 pytestmark = pytest.mark.unit
@@ -50,6 +50,53 @@ def test_ten_steps_are_no_warning(place: Any) -> None:
     rate = {"learning_rate": 1, "learning_rate_is_default": False}
     course = Course(steps=10, epochs=3, samples_per_step=1, **rate, first=first, filling=None)
     assert few_steps(spec, place.check().data, course) is None
+
+
+RL = {"reward": {"builtin": {"kind": "exact"}}}
+NO_STEPS = "a corpus job updates no weights; remove"
+OWN_STEPS = "rl.rollout.promptsPerStep makes a step; remove"
+
+
+@pytest.mark.parametrize(
+    ("method", "blocks", "words"),
+    [
+        ({"rl": RL}, {"optimization": {"batchTokens": 4096}}, f"optimization.batchTokens: ignored, {OWN_STEPS} it"),
+        ({"rl": RL}, {"optimization": {"batchSequences": 8}}, f"optimization.batchSequences: ignored, {OWN_STEPS} it"),
+        ({"rl": RL}, {"optimization": {"learningRate": 1e-4, "epochs": 2, "microBatchTokens": 512}}, None),
+        (
+            {"corpus": {}},
+            {"optimization": {"learningRate": 1e-4, "epochs": 2, "batchSequences": 8, "microBatchTokens": 512}},
+            f"optimization.learningRate, optimization.epochs, optimization.batchSequences: ignored, {NO_STEPS} them",
+        ),
+        (
+            {"corpus": {}},
+            {"checkpoint": {"everySteps": 5}, "evaluation": {"everySteps": 5}},
+            f"evaluation.everySteps, checkpoint.everySteps: ignored, {NO_STEPS} them",
+        ),
+        (
+            {"corpus": {}},
+            {"model": {"gradientCheckpointing": True, "precision": "float32"}},
+            f"model.gradientCheckpointing: ignored, {NO_STEPS} it",
+        ),
+        ({"corpus": {}}, {}, None),
+        ({"sft": {}}, {"optimization": {"batchTokens": 4096}, "checkpoint": {"everySteps": 5}}, None),
+        ({"cpt": {}}, {"optimization": {"batchSequences": 8}, "evaluation": {"everySteps": 5}}, None),
+    ],
+)
+def test_fields_that_say_nothing_with_a_method(
+    place: Any, method: dict[str, Any], blocks: dict[str, Any], words: str | None
+) -> None:
+    spec = {"sft": None, "optimization": {}} | method | blocks
+    spec["model"] = place.job["spec"]["model"] | blocks.get("model", {})
+    job = load_job(place.write(**spec)).job
+    assert fields_without_effect(job.spec) == words
+    place.file.write_text(dump_job(job))
+    assert fields_without_effect(load_job(place.file).job.spec) == words
+
+
+def test_a_field_that_says_nothing_is_told_with_the_other_warnings(place: Any) -> None:
+    ignored, few_records = place.check(sft=None, corpus={}).warnings
+    assert ignored.startswith("optimization.batchSequences: ignored") and few_records.startswith("20 records")
 
 
 @pytest.mark.parametrize(("number", "power"), [(0, 1), (1, 1), (5, 4), (64, 64), (127, 64)])

@@ -1,11 +1,17 @@
 """What in a job is allowed and probably not meant, each in a sentence that says what to change."""
 
+from operator import attrgetter
+
+from pydantic.alias_generators import to_camel
 from transformers import PretrainedConfig
 
 from ytrain.data import DataReport, TokenDataset
 from ytrain.methods.forecast import Course, Memory
 from ytrain.report.series import byte_size
-from ytrain_api.job import Spec
+from ytrain_api.evaluation import Checkpoint
+from ytrain_api.job import Method, Spec
+from ytrain_api.model import Model
+from ytrain_api.optimization import Optimization
 
 FEW_STEPS = 10
 """With fewer, warm-up and decay leave almost no step at the peak learning rate."""
@@ -15,6 +21,31 @@ FEW_RECORDS = 100
 
 ENOUGH_STEPS = 50
 """What the suggested batch aims at."""
+
+IGNORED: dict[Method, tuple[str, list[str]]] = {
+    "rl": ("rl.rollout.promptsPerStep makes a step", ["optimization.batch_tokens", "optimization.batch_sequences"]),
+    "corpus": (
+        "a corpus job updates no weights",
+        [
+            "model.gradient_checkpointing",
+            *(f"optimization.{name}" for name in Optimization.model_fields if name != "micro_batch_tokens"),
+            "evaluation.every_steps",
+            *(f"checkpoint.{name}" for name in Checkpoint.model_fields),
+        ],
+    ),
+}
+"""Fields of the spec that say nothing with a method, and why."""
+
+
+def fields_without_effect(spec: Spec) -> str | None:
+    """Fields that were given to no effect. Defaults do not count: in a job from a cluster each is written out."""
+    why, fields = IGNORED.get(spec.method, ("", []))
+    default = Spec(model=Model(source=spec.model.source), data=spec.data)
+    given = [field for field in fields if attrgetter(field)(spec) not in (None, attrgetter(field)(default))]
+    if not given:
+        return None
+    names = ", ".join(".".join(map(to_camel, field.split("."))) for field in given)
+    return f"{names}: ignored, {why}; remove {'it' if len(given) == 1 else 'them'}"
 
 
 def few_steps(spec: Spec, report: DataReport, course: Course) -> str | None:

@@ -95,6 +95,8 @@ def check(
     """
     result, spec = Check(), job_file.job.spec
     result.findings.attempt(lambda: check_available(job_file.job))
+    if ignored := advice.fields_without_effect(spec):
+        result.warnings.append(ignored)
     if spec.output.target is not None:  # the work folder is chosen when the job is run
         result.findings.attempt(lambda: _output(job_file, options))
     apply_secrets(job_file)
