@@ -130,11 +130,12 @@ def test_stopped_and_gone_on_with_is_as_if_it_had_not_been_stopped(tmp_path: Pat
     assert contents(folder) == contents(whole)
 
 
-def test_what_is_scored_is_not_scored_again_and_a_damaged_shard_is(tmp_path: Path, whole: Path) -> None:
+def test_what_is_scored_is_not_scored_again_and_a_damaged_or_foreign_shard_is(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "damaged"
     assert scored(folder)
-    first, second, *_ = sorted(folder.iterdir())
+    first, second, third, *_ = sorted(folder.iterdir())
     first.write_bytes(first.read_bytes()[:100])
+    third.write_bytes(second.read_bytes())
     before = second.stat().st_mtime_ns
     assert scored(folder)
     assert contents(folder) == contents(whole)

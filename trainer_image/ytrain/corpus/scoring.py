@@ -66,12 +66,17 @@ class ScoreFiles:
         return range(self._firsts[shard], self._firsts[shard + 1])
 
     def read(self, shard: int) -> Shard | None:
-        """The stored shard; None if there is none or it is damaged."""
+        """The stored shard; None if there is none, or it is damaged, or of other samples."""
         try:
             with np.load(self._path(shard), allow_pickle=False) as file:
-                return Shard(file["loss"], file["entropy"], file["hidden"])
+                stored = Shard(file["loss"], file["entropy"], file["hidden"])
         except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
+        labels = int(self._counts[self.indices(shard)].sum())
+        fits = len(stored.loss_R) == len(stored.entropy_R) == labels and len(stored.hidden_SD) == len(
+            self.indices(shard)
+        )
+        return stored if fits else None
 
     def write(self, number: int, shard: Shard) -> None:
         """Store it, whole or not at all."""
