@@ -72,11 +72,10 @@ class ScoreFiles:
                 stored = Shard(file["loss"], file["entropy"], file["hidden"])
         except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
-        labels = int(self._counts[self.indices(shard)].sum())
-        fits = len(stored.loss_R) == len(stored.entropy_R) == labels and len(stored.hidden_SD) == len(
-            self.indices(shard)
-        )
-        return stored if fits else None
+        indices = self.indices(shard)
+        sizes = len(stored.loss_R), len(stored.entropy_R), len(stored.hidden_SD)
+        labels = int(self._counts[indices].sum())
+        return stored if sizes == (labels, labels, len(indices)) else None
 
     def write(self, number: int, shard: Shard) -> None:
         """Store it, whole or not at all."""
