@@ -120,6 +120,30 @@ def test_two_ranks_learn_what_one_learns(ytrain: Commands, place: Path, model_fo
             assert one["rl"][name] == pytest.approx(two["rl"][name], rel=1e-4), name
 
 
+@pytest.mark.parametrize(("lora", "prompts"), [({"rank": 4}, 4), (None, 1)], ids=["lora", "full, one rank idle"])
+def test_sharded_weights_learn_what_whole_ones_learn(
+    ytrain: Commands, place: Path, model_folder: Path, lora: dict[str, Any] | None, prompts: int
+) -> None:
+    """ZeRO 1 and 3 on two ranks against plain torch on one; a rank that has fewer rows keeps step with the other."""
+    rl = RL | {"rollout": RL["rollout"] | {"promptsPerStep": prompts, "updates": 2}}
+    partitioned = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
+    blocks = {"torch": None, "zero1": {"zeroStage": 1}, "zero3": {"zeroStage": 3, "config": partitioned}}
+    for kind, block in blocks.items():
+        changes = {"rl": rl, "model.lora": lora, "optimization.maxSteps": 3, "deepspeed": block}
+        write_job(place, model_folder, JOB | changes, name=kind)
+        processes = "1" if kind == "torch" else "2"
+        ytrain(place, "run", f"{kind}.yaml", "--processes", processes).expect(0, "done, 3 steps")
+    expected = course(place / "runs/torch")
+    for kind in ("zero1", "zero3"):
+        for one, two in zip(expected, course(place / "runs" / kind), strict=True):
+            for name in ("loss", "gradientNorm", "supervisedTokens"):
+                assert one[name] == pytest.approx(two[name], rel=1e-3, abs=1e-6), name
+            for name in ("rewardMean", "leaves", "sampledTokens", "entropy"):
+                assert one["rl"][name] == pytest.approx(two["rl"][name], rel=1e-4), name
+            assert two["rl"]["largestLogProbGap"] is None or two["rl"]["largestLogProbGap"] < 1e-4
+            assert (two["rl"]["klToStart"] is not None) == (lora is not None)
+
+
 @pytest.mark.parametrize("gate", ["entropy", "nlirg"])
 def test_the_length_of_rows_changes_nothing(ytrain: Commands, place: Path, model_folder: Path, gate: str) -> None:
     rl = RL | {"rollout": RL["rollout"] | {"maxNewTokens": 20}, "objective": {"gate": gate}}
@@ -175,7 +199,6 @@ def test_prompts_without_answers_are_trained_as_those_with(ytrain: Commands, pla
             3,
             ["spec.data.train", "chats.jsonl"],
         ),
-        ({"deepspeed": {}}, 2, ["spec.deepspeed", "not available with rl"]),
         ({"rl.rollout.maxNewTokens": 500}, 2, ["spec.rl.rollout.maxNewTokens: 500", "512 positions", "or fewer"]),
         ({"data.maxTokens": 12}, 3, ["spec.data.train", "maxTokens"]),
         ({"rl.reward": {"python": {"source": "file://./reward.py:scor"}}}, 2, ["reward.py", "scor", "score"]),

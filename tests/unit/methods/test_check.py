@@ -245,6 +245,30 @@ def test_zero_shares_its_state_out(place: Any) -> None:
     assert (shared["weights"], shared["checkpointCopies"]) == (plain["weights"], plain["checkpointCopies"])
 
 
+def in_a_step_alone(need: Any) -> int:
+    """Bytes of one rank that are not there between steps."""
+    return int(need.estimate.total - need.estimate.weights - need.estimate.optimizer)
+
+
+def test_weights_that_are_shared_out_are_whole_between_steps(place: Any, tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "wide", hidden_size=512, intermediate_size=2048)
+    job = {"model": {"source": f"file://{folder}"}, "workers": {"devices": 8}, "data": place.job["spec"]["data"]}
+    job["data"] |= {"maxTokens": 64}
+    plain, shared = (place.check(processes=8, **job, deepspeed={"zeroStage": stage}).memory.need for stage in (2, 3))
+    assert plain.between_steps == 0 < shared.between_steps
+    assert shared.between_steps + in_a_step_alone(shared) == plain.estimate.weights
+
+
+def test_answers_that_need_more_than_a_step_are_counted(place: Any) -> None:
+    reward = {"builtin": {"kind": "exact"}}
+    few, many, twice = (
+        place.check(sft=None, rl={"reward": reward, "rollout": {"chains": chains, "maxNewTokens": 200}}).memory.need
+        for chains in (2, 500, 1000)
+    )
+    assert few.between_steps == 0 < many.between_steps
+    assert twice.between_steps + in_a_step_alone(twice) == 2 * (many.between_steps + in_a_step_alone(many))
+
+
 def test_copies_for_a_checkpoint_are_bounded(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ytrain.methods.memory.PART_BYTES", 1000)
     assert place.check().memory.need.checkpoint_copies == 5000

@@ -107,7 +107,9 @@ def test_power_of_two_below(number: int, power: int) -> None:
 def memory(total: int, available: int, remedies: list[Remedy]) -> Memory:
     estimate = MemoryEstimate(weights=total, gradients=0, optimizer=0, activations=0, head=0, backward=0)
     return Memory(
-        need=MemoryNeed(estimate=estimate, frozen_models=0, checkpoint_copies=0), available=available, remedies=remedies
+        need=MemoryNeed(estimate=estimate, frozen_models=0, between_steps=0, checkpoint_copies=0),
+        available=available,
+        remedies=remedies,
     )
 
 

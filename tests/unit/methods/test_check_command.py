@@ -15,14 +15,14 @@ pytestmark = pytest.mark.unit
 def test_a_clean_job_exits_with_0_and_says_what_is_next(place: Any, ytrain: Callable[..., Any]) -> None:
     ended = ytrain("check", place.write())
     assert ended.code == 0
-    for words in ("20 records read", "12 steps in 3 epochs", "«10 is it<|im_end|>»", "at the peak of a step", "Time"):
+    for words in ("20 records read", "12 steps in 3 epochs", "«10 is it<|im_end|>»", "at the peak", "Time"):
         assert words in ended.out
     assert f"nothing wrong found; next: ytrain run {place.file}" in ended.out
 
 
 def test_processes_are_told_and_passed_on(place: Any, ytrain: Callable[..., Any]) -> None:
     ended = ytrain("check", place.write(), "--processes", "2")
-    assert "at the peak of a step of 2 ranks" in ended.out
+    assert "at the peak of 2 ranks" in ended.out
     assert "asks for 1 rank" in ended.out and "2 processes do the work of all" in ended.out
     assert f"next: ytrain run {place.file} --processes 2" in ended.out
 

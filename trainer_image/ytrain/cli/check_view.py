@@ -36,6 +36,7 @@ PARTS = {
     "head": "output head",
     "backward": "backward pass",
     "frozenModels": "teacher, start model",
+    "betweenSteps": "more between steps",
     "checkpointCopies": "copies for a checkpoint",
 }
 
@@ -200,7 +201,7 @@ def _memory(memory: "Memory") -> Table:
             table.add_row(PARTS[name], byte_size(size))
     sharing = memory.need.sharing
     table.add_row(
-        f"at the peak of a step{f' of {sharing} ranks' if sharing > 1 else ''}",
+        f"at the peak{f' of {sharing} ranks' if sharing > 1 else ''}",
         byte_size(memory.need.total),
         style="bold",
     )

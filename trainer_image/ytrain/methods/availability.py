@@ -22,10 +22,11 @@ def check_available(job: YTrainJob) -> None:
         )
     if spec.corpus is not None:
         findings += ignored_fields(spec)
-    elif spec.rl is not None:
-        findings += rl.findings(spec)
-    elif spec.deepspeed is not None:
-        findings += deepspeed_findings(spec.deepspeed)
+    else:
+        if spec.rl is not None:
+            findings += rl.findings(spec)
+        if spec.deepspeed is not None:
+            findings += deepspeed_findings(spec.deepspeed)
     target = spec.output.target
     if target is not None and target.startswith("s3://"):
         findings.append(f"spec.output.target: {target}: s3:// is not available in this version; use pvc:// or file://")

@@ -164,7 +164,7 @@ def _account(spec: Spec, inputs: Inputs, result: Check) -> None:
 
 
 def _sampling(rl: Rl, config: PretrainedConfig, inputs: Inputs, compute_dtype: torch.dtype) -> str:
-    """What sampling takes besides, as far as it can be told."""
+    """What sampling takes, as far as it can be told."""
     time = "time depends on how long answers become: the first steps of a run tell"
     if rl.rollout.engine == "vllm":
         return f"vLLM's weights and cache are not in this memory; {time}"

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from ytrain.data import TokenDataset
 from ytrain.methods.chosen import chosen_method
+from ytrain.methods.sampling_cache import sampling_cache_bytes
 from ytrain.methods.setup import plan, row_tokens
 from ytrain.models.estimate import ADAM_BYTES, MemoryEstimate, estimate_memory
 from ytrain.models.step_trace import Adapter, MicroBatch, NotTraceableError, trace_step
@@ -36,12 +37,14 @@ CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryNeed:
-    """Bytes at the peak of a step."""
+    """Bytes at the peak of a training: that of a step, and what is more between steps."""
 
     estimate: MemoryEstimate
     """Of one rank."""
     frozen_models: int
     """Weights of the teacher or the reference, and of the start model where it is a second copy; of one rank."""
+    between_steps: int
+    """What sampling and evaluation need beyond the parts of a step that are not there meanwhile; of one rank."""
     checkpoint_copies: int
     """Copies that wait to be written to a checkpoint while the next steps are done: rank 0's, in main memory."""
     sharing: int = 1
@@ -50,7 +53,10 @@ class MemoryNeed:
     @property
     def parts(self) -> dict[str, int]:
         """Bytes of all ranks by part, in the order in which a training needs them."""
-        of_one = asdict(self.estimate) | {"frozenModels": self.frozen_models}
+        of_one = asdict(self.estimate) | {
+            "frozenModels": self.frozen_models,
+            "betweenSteps": self.between_steps,
+        }
         return {name: self.sharing * size for name, size in of_one.items()} | {
             "checkpointCopies": self.checkpoint_copies
         }
@@ -99,9 +105,14 @@ def memory_need(
         frozen += trace.parameters
     stage = spec.deepspeed.zero_stage if spec.deepspeed else 0
     state = trace.trainable * (WEIGHT_BYTES + ADAM_BYTES)
+    estimate = estimate_memory(trace, zero_stage=stage, world_size=ranks)
+    held = trace.weight_bytes if stage == 3 else 0  # gathered, beside this rank's part
+    if spec.rl is not None and spec.rl.rollout.engine == "transformers":
+        held += sampling_cache_bytes(spec.rl, config, dataset.longest_prompt, compute_dtype)
     return MemoryNeed(
-        estimate=estimate_memory(trace, zero_stage=stage, world_size=ranks),
+        estimate=estimate,
         frozen_models=frozen * compute_dtype.itemsize,
+        between_steps=max(0, held - estimate.total + estimate.weights + estimate.optimizer),
         checkpoint_copies=min(state, PARTS_AT_ONCE * PART_BYTES) if device.type == "cpu" else 0,
         sharing=sharing,
     )
@@ -129,7 +140,7 @@ def estimated_bytes(
 def heaviest_micro_batch(spec: Spec, dataset: TokenDataset, compute_dtype: torch.dtype) -> MicroBatch:
     """A micro-batch with as many tokens, and as many labels, as any of the job has.
 
-    With rl a full row of trees, nearly all labels; what sampling caches before is not part of it.
+    With rl a full row of trees, nearly all labels.
     """
     window = chosen_method(spec).window_tokens
     longest = int(dataset.lengths.argmax())

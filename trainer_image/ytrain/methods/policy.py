@@ -61,7 +61,7 @@ def policy_learner(
 
     with (
         open_rewards(rl.reward, inputs.sources) as rewards,
-        _rollout(rl, inputs, models, stop_ids, folder, world, progress) as rollout,
+        _rollout(rl, inputs, models, moves, stop_ids, folder, world, progress) as rollout,
     ):
         yield PolicyLearner(
             model=models.current,
@@ -89,6 +89,7 @@ def _rollout(
     rl: Rl,
     inputs: Inputs,
     models: Models,
+    moves: Engine,
     stop_ids: list[int],
     folder: RunFolder,
     world: World,
@@ -96,7 +97,7 @@ def _rollout(
 ) -> Iterator[RolloutEngine]:
     """What samples; where that is a process, it ends with the block."""
     if rl.rollout.engine == "transformers":
-        yield TransformersRollout(models.current, rl.rollout, rl.tree, stop_ids)
+        yield TransformersRollout(models.current, rl.rollout, rl.tree, stop_ids, whole=moves.whole)
         return
     progress.phase("starting vLLM")
     with vllm_rollout(
@@ -107,6 +108,7 @@ def _rollout(
         stop_ids,
         max_tokens=_longest(rl, inputs),
         folder=folder.vllm / f"rank-{world.rank}",
+        whole=moves.whole,
     ) as rollout:
         yield rollout
 

@@ -36,10 +36,6 @@ def findings(spec: Spec) -> list[str]:
             "spec.model.lora.dropout: answers are sampled without dropout, so training with it would be off-policy; "
             "leave it at 0"
         )
-    if spec.deepspeed is not None:
-        found.append(
-            "spec.deepspeed: not available with rl in this version; leave it out: plain torch trains on all ranks"
-        )
     if spec.rl.rollout.chains == 1 and spec.rl.tree is None:
         found.append(
             "spec.rl.rollout.chains: 1: an answer is learned by comparison with others to the same prompt; take 2 or "

@@ -116,6 +116,23 @@ def lay_out(tree: SampleTree, leaves: Sequence[int], weights: Weights) -> Layout
     )
 
 
+def idle_layout() -> Layout:
+    """One token with one label that stands for none: forwarding it costs little and teaches nothing."""
+    token, nothing = np.zeros(1, np.int32), np.zeros(1)
+    return Layout(
+        input_ids_T=token,
+        depth_T=np.zeros(1, np.int64),
+        end_T=np.ones(1, np.int64),
+        label_rows_R=np.zeros(1, np.int64),
+        labels_R=token,
+        sampled_log_p_R=nothing.astype(np.float32),
+        entropy_R=nothing.astype(np.float32),
+        gain_R=nothing,
+        blame_R=nothing,
+        mass_R=nothing,
+    )
+
+
 def parts(tree: SampleTree, leaves: Sequence[int], most_tokens: int) -> Iterator[list[int]]:
     """The leaves in groups that need at most `most_tokens` tokens each, the prompt included, or hold a single leaf."""
     group: list[int] = []

@@ -24,7 +24,7 @@ from ytrain.objective.policy import PolicyWeight
 from ytrain.objective.weights import WeightFunction
 from ytrain.rl.credit import Group, weigh
 from ytrain.rl.figures import Trace, step_figures
-from ytrain.rl.layout import Layout, lay_out, parts, tree_row
+from ytrain.rl.layout import Layout, idle_layout, lay_out, parts, tree_row
 from ytrain.rl.prompts import Prompt, Prompts
 from ytrain.rl.rewards import Failure, RewardService, Sample
 from ytrain.rl.rollout import Request, Rolled, RolloutEngine
@@ -118,9 +118,10 @@ class PolicyLearner:
         )
         figures: dict[str, Any] = {"loss": None, "gradientNorm": None}
         trace = Trace()
+        passes = [*rows, *self._idle_rows(len(rows))]
         if labels_of_all > 0:
             for update in range(self.updates):
-                trace = self._forward_and_backward(rows, labels_of_all, first=update == 0, before=trace)
+                trace = self._forward_and_backward(passes, labels_of_all, first=update == 0, before=trace)
                 norm = self.engine.step(learning_rate=learning_rate)
             (loss,) = self.world.sum([trace.loss])
             figures = {"loss": loss / labels_of_all, "gradientNorm": norm}
@@ -165,6 +166,12 @@ class PolicyLearner:
         rows = [self._row([layouts[i] for i in members], limit) for members in packed]
         return rows, float(sum(layout.mass_R.sum() for layout in layouts))
 
+    def _idle_rows(self, rows: int) -> list[TrainedRow]:
+        """What this rank forwards in place of the rows that it has fewer than another, where all go in lockstep."""
+        if not self.engine.lockstep:
+            return []
+        return [self._row([idle_layout()], None)] * (max(self.world.gather(rows)) - rows)
+
     def _entropy_limit(self, groups: Sequence[Group]) -> np.uint32 | None:
         """What a token's entropy must reach to pass the gate; all ranks call it. Every token counts once, however its
         tree is parted."""
@@ -200,34 +207,36 @@ class PolicyLearner:
         trace = Trace() if first else before
         for number, on_cpu in enumerate(rows):
             row = on_cpu.to(self.model.device)
-            loss, statistics = self.engine.forward(partial(self._objective, row))
+            # The distance costs a forward pass: one row of each rank is enough.
+            compared = first and number == 0 and self.start is not None
+            loss, statistics, start_loss_R = self.engine.forward(partial(self._objective, row, compared))
             self.engine.backward(loss / labels, last=number == len(rows) - 1)
             loss_R = statistics.loss_R
             trace.clipped += float((row.mass_R * row.weight.clipped(loss_R)).sum())
             if not first:
                 continue
             trace.loss += float(row.weight.surrogate(loss_R).sum())
-            gap_R = (-loss_R - row.weight.sampled_log_p_R).abs()
+            gap_R = (-loss_R - row.weight.sampled_log_p_R).abs().where(row.mass_R > 0, 0.0)
             trace.gap += float((row.mass_R * gap_R).sum())
             trace.largest_gap = max(trace.largest_gap, float(gap_R.max()))
-            if self.start is not None and number == 0:  # it costs a forward pass: one row of each rank is enough
-                trace.distance, trace.distance_labels = self._distance(row, loss_R), float(row.mass_R.sum())
+            if start_loss_R is not None:
+                d_R = loss_R - start_loss_R
+                trace.distance = float((row.mass_R * (torch.expm1(d_R) - d_R)).sum())
+                trace.distance_labels = float(row.mass_R.sum())
         return trace
 
-    def _objective(self, trained: TrainedRow) -> tuple[Tensor, RowStatistics]:
-        row = trained.row
+    def _objective(self, trained: TrainedRow, compared: bool) -> tuple[Tensor, RowStatistics, Tensor | None]:
+        """The loss of a row, and the losses of its labels under the start where they are compared: KL(now || start) is
+        estimated by exp(d) - 1 - d, with d = log start / now."""
+        row, start_loss_R = trained.row, None
+        if compared:
+            assert self.start is not None
+            head = at_temperature(self.start.head(), self.temperature)
+            start_loss_R, _ = label_losses(self.start.hidden(row)[row.label_rows_R], row.labels_R, head)
         head = at_temperature(self.model.head(), self.temperature)
         hidden_RD = self.model.hidden(row)[row.label_rows_R]
-        return objective_sum(hidden_RD, row.labels_R, head, Objective(weigh=trained.weight))
-
-    def _distance(self, trained: TrainedRow, loss_R: Tensor) -> float:
-        """Estimate of KL(now || start), summed over a row's labels: of exp(d) - 1 - d, with d = log start / now."""
-        assert self.start is not None
-        row = trained.row
-        head = at_temperature(self.start.head(), self.temperature)
-        start_loss_R, _ = label_losses(self.start.hidden(row)[row.label_rows_R], row.labels_R, head)
-        d_R = loss_R - start_loss_R
-        return float((trained.mass_R * (torch.expm1(d_R) - d_R)).sum())
+        loss, statistics = objective_sum(hidden_RD, row.labels_R, head, Objective(weigh=trained.weight))
+        return loss, statistics, start_loss_R
 
 
 def _indices(step: Step) -> list[int]:

@@ -34,5 +34,5 @@ class RolloutEngine(Protocol):
     """Samples from the policy as it is now."""
 
     def sample(self, requests: Sequence[Request]) -> Rolled:
-        """A tree for every request."""
+        """A tree for every request; all ranks call it, also those that ask for nothing."""
         ...

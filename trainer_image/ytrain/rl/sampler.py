@@ -5,7 +5,8 @@ precedes them (TreeRL, arXiv 2506.11902). A token is drawn by inverting the cumu
 chain has fixed beforehand, so that the answers do not depend on how prompts are batched or spread over ranks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -35,10 +36,20 @@ class TransformersRollout:
 
     Args:
         stop_ids: tokens that end an answer.
+        whole: opens what lets every rank use all weights alone, as `Engine.whole` does.
     """
 
-    def __init__(self, model: LanguageModel, rollout: Rollout, tree: Tree | None, stop_ids: Sequence[int]) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        rollout: Rollout,
+        tree: Tree | None,
+        stop_ids: Sequence[int],
+        *,
+        whole: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._model = model
+        self._whole = whole
         self._rollout = rollout
         self._tree = tree
         self._stop_ids = frozenset(stop_ids)
@@ -46,7 +57,8 @@ class TransformersRollout:
     def sample(self, requests: Sequence[Request]) -> Rolled:
         """See `RolloutEngine`."""
         together = max(1, BATCH_CHAINS // self._rollout.chains)
-        parts = [self._sample(requests[begin : begin + together]) for begin in range(0, len(requests), together)]
+        with self._whole():
+            parts = [self._sample(requests[begin : begin + together]) for begin in range(0, len(requests), together)]
         return Rolled(
             trees=[tree for part in parts for tree in part.trees],
             forwarded=sum(part.forwarded for part in parts),

@@ -6,8 +6,8 @@ computes depends in its last digits on what it computes beside it.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def vllm_rollout(
     *,
     max_tokens: int,
     folder: Path,
+    whole: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator["VllmRollout"]:
     """The engine, its process running; ended and its weights removed at the end, whatever happens.
 
@@ -48,13 +49,14 @@ def vllm_rollout(
         stop_ids: tokens that end an answer.
         max_tokens: of the longest prompt and answer together.
         folder: of this rank alone. vLLM's log stays in it.
+        whole: opens what lets every rank use all weights alone, as `Engine.whole` does.
 
     Raises:
         SpecError: vLLM cannot load the model.
     """
     folder = folder.resolve()  # a process reads it that may work elsewhere
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    weights = _WeightsFolder(model, folder)
+    weights = _WeightsFolder(model, folder, whole)
     process: VllmProcess | None = None
     try:
         settings = EngineSettings(
@@ -96,11 +98,10 @@ class VllmRollout:
 
     def sample(self, requests: Sequence[Request]) -> Rolled:
         """See `RolloutEngine`."""
-        if not requests:
-            return Rolled(trees=[], forwarded=0, branches=0, pruned=0)
+        weights = self._weights.write()
         groups = [PromptChains(request, self._rollout.max_new_tokens) for request in requests]
         rows = [(group, group.chain()) for group in groups for _ in range(self._rollout.chains)]
-        forwarded, branches = self._decode(rows, self._weights.write()), 0
+        forwarded, branches = self._decode(rows, weights), 0
         for number in range(1, self._tree.rounds + 1 if self._tree is not None else 1):
             assert self._tree is not None
             forks = [fork for group in groups for fork in group.fork(self._tree.forks, number)]
@@ -146,17 +147,19 @@ class VllmRollout:
 class _WeightsFolder:
     """Hands the weights over as files, one set at a time."""
 
-    def __init__(self, model: LanguageModel, folder: Path) -> None:
+    def __init__(self, model: LanguageModel, folder: Path, whole: Callable[[], AbstractContextManager[None]]) -> None:
         self._model = model
         self._folder = folder
+        self._whole = whole
         self._written = 0
 
     def write(self) -> Weights:
-        """Write the weights as they are now."""
+        """Write the weights as they are now; all ranks call it."""
         self.remove()
         self._written += 1
         folder = self._folder / f"weights-{self._written}"
-        with full_disk_told(f"{folder} could not be written; free space, then run the same command again"):
+        told = full_disk_told(f"{folder} could not be written; free space, then run the same command again")
+        with told, self._whole():
             if self._model.peft is not None:
                 self._model.peft.save_pretrained(folder, selected_adapters=["default"])
             else:
