@@ -65,6 +65,7 @@ def test_texts_are_read_by_two_nodes(job: Job) -> None:
             "cpt": {},
             "data": {"train": [{"source": "configmap://texts/fox.txt"}], "maxTokens": 128},
             "optimization": {"epochs": 4},
+            "deepspeed": {"zeroStage": 2, "offload": "optimizer"},
         }
     )
     job.wait_for_phase("Succeeded")
@@ -85,7 +86,7 @@ def test_two_nodes_answer_and_learn_what_is_rewarded(job: Job, images: dict[str,
         "rollout": {"promptsPerStep": 4, "chains": 3, "maxNewTokens": 6},
         "tree": {"rounds": 1, "forks": 2, "branches": 2},
     }
-    job.apply({"rl": rl, "optimization": {"epochs": 2}})
+    job.apply({"rl": rl, "optimization": {"epochs": 2}, "deepspeed": {"zeroStage": 3}})
     job.wait_for_phase("Succeeded")
     status = job.status
     assert (status["method"], status["progress"]["summary"]) == ("rl", "100% (10/10)")
