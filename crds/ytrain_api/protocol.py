@@ -94,6 +94,7 @@ class Report(Block):
     slots: int = Field(ge=1, le=64, description="Ranks that it runs.")
     state: Literal["idle", "running", "ended"] = Field(description="Of its ranks.")
     generation: int = Field(ge=0, description="Which start of the ranks the state is about; 0 before the first.")
+    ranks: int = Field(default=0, ge=0, description="Ranks of all workers in that generation.")
     ends: list[RankEnd] = Field(default_factory=list, max_length=64, description="Its ranks that ended.")
     stopping: bool = Field(default=False, description="Whether it was asked to stop, by a signal.")
     progress: list[RankProgress] = Field(default_factory=list, max_length=64, description="Of its ranks, by rank.")

@@ -68,8 +68,8 @@ class Workers(Block):
         default=None,
         ge=1,
         le=4096,
-        description="Fewest pods to go on with when some cannot be had. Absent: replicas. Fewer than replicas are "
-        "refused: not available in this version.",
+        description="Fewest pods to train with when some cannot be had: the others are waited for for a minute, and "
+        "taken in at a checkpoint when they come. Absent: replicas.",
     )
     devices: int = Field(default=1, ge=1, le=64, description="Ranks in each pod, each with one device.")
     device_resource: ResourceName = Field(

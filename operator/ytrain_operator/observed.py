@@ -141,6 +141,17 @@ class Observed:
         return tuple(sorted((pod for pod in self.own if pod.role == "worker"), key=lambda pod: pod.index))
 
     @property
+    def running_workers(self) -> int:
+        """Worker pods whose container runs."""
+        return sum(pod.running for pod in self.workers)
+
+    @property
+    def least_workers(self) -> int:
+        """Without so many nothing trains."""
+        workers = self.job.spec.workers
+        return workers.min_replicas or workers.replicas
+
+    @property
     def finished(self) -> bool:
         """Whether the job's end is written down; from then on nothing starts again."""
         return any(

@@ -17,7 +17,7 @@ def phase(observed: Observed) -> Phase:
         return "Saving" if observed.own else "Suspended"
     if observed.concluding and before is not None:
         return before
-    if sum(pod.running for pod in observed.workers) < observed.job.spec.workers.replicas:
+    if observed.running_workers < observed.least_workers:
         return "Pending"
     launcher = observed.launcher
     if launcher is None or not launcher.running or observed.launcher_status is None:

@@ -49,6 +49,5 @@ def _total(usage: Usage | None) -> int:
 def workers(observed: Observed, desired: int) -> WorkerCount:
     """Pods that should be, and agents that are."""
     view, before = observed.launcher_status, observed.status.workers
-    running = sum(pod.running for pod in observed.workers)
     joined = view.workers.ready if view else before.ready if before else 0
-    return WorkerCount(desired=desired, ready=min(running, joined))
+    return WorkerCount(desired=desired, ready=min(observed.running_workers, joined))

@@ -132,10 +132,12 @@ def _ready(observed: Observed, is_now: str) -> tuple[bool, str, str]:
     if observed.concluding:
         return True, "Ending", "the launcher knows how the job ended, and the workers leave"
     wait = waiting(observed)
+    wanted, running = observed.job.spec.workers.replicas, observed.running_workers
+    if is_now in ("Running", "Saving") and observed.least_workers <= running < wanted:
+        others = wait.text if wait else "the others are being made"
+        return True, "FewerWorkers", f"{running} of {wanted} workers run, which minReplicas allows; {others}"
     if wait is not None:
         return False, wait.reason, wait.text
-    wanted = observed.job.spec.workers.replicas
-    running = sum(pod.running for pod in observed.workers)
     if running < wanted or observed.launcher is None:
         return False, "PodsStarting", f"{running} of {wanted} workers run; the others are being made"
     return True, "PodsRunning", f"the launcher and {wanted} {'worker' if wanted == 1 else 'workers'} run"

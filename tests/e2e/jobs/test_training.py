@@ -111,6 +111,29 @@ def test_two_nodes_score_a_corpus(job: Job, images: dict[str, str]) -> None:
     assert sorted(json.loads(line)["line"] for line in said.splitlines()) == list(range(1, 21))
 
 
+APART = {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}
+
+
+def test_fewer_workers_train_until_another_one_comes(job: Job, cluster: Kubectl) -> None:
+    """The second worker may only run on a node that takes none for a while."""
+    cluster("cordon", "node-b")
+    try:
+        template = {"spec": {"topologySpreadConstraints": [APART]}}
+        job.apply({"optimization": {"epochs": 100_000}, "workers": {"minReplicas": 1, "template": template}})
+        job.wait_for_step(1)
+        ready, told = job.condition("Ready"), job.told()
+        assert (ready["status"], ready["reason"]) == ("True", "FewerWorkers"), told
+        assert "1 of 2 workers run" in ready["message"] and "worker-1" in ready["message"], told
+        assert (job.status["workers"]["ready"], job.status["restarts"]) == (1, 0), told
+    finally:
+        cluster("uncordon", "node-b")
+    job.wait_for("both workers", lambda: job.condition("Ready")["reason"] == "PodsRunning")
+    before = job.step
+    job.wait_for("ranks of both", lambda: (job.status["restarts"], job.status["workers"]["ready"]) == (1, 2))
+    job.wait_for_step(before + 1)
+    assert "failure" not in job.status, job.told()
+
+
 def test_applied_again_nothing_changes(job: Job) -> None:
     job.apply({"suspend": True})
     job.wait_for_phase("Suspended")

@@ -12,7 +12,7 @@ from ytrain_api.status import CheckpointStatus, DataStatus, DeviceSeconds, Outpu
 
 pytestmark = pytest.mark.unit
 
-RULES = Rules(job="j", workers=2, restarts=2, hang_seconds=None, join_seconds=None)
+RULES = Rules(job="j", workers=2, least=2, restarts=2, hang_seconds=None, join_seconds=None)
 DATA = Facts(data=DataStatus(read=20, used=19, skipped=1))
 
 

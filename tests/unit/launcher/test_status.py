@@ -20,7 +20,9 @@ pytestmark = pytest.mark.unit
     ],
 )
 def test_progress_says_what_is_done(activity: str, step: int, total: int | None, summary: str) -> None:
-    coordinator = Coordinator(Rules(job="tiny", workers=1, restarts=0, hang_seconds=None, join_seconds=None), now=0.0)
+    coordinator = Coordinator(
+        Rules(job="tiny", workers=1, least=1, restarts=0, hang_seconds=None, join_seconds=None), now=0.0
+    )
     coordinator.progress = RankProgress(activity=activity, step=step, total_steps=total)
     told = launcher_status(coordinator, "tiny").progress
     assert told is not None and told.summary == summary

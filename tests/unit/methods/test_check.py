@@ -71,10 +71,6 @@ def test_what_samples_of_a_row_begin_with_in_common_is_told(place: Any) -> None:
 
 FAULTS = [
     ({"suspend": True}, "spec.suspend: true"),
-    (
-        {"workers": {"replicas": 2, "minReplicas": 1}, "storage": {"claim": "work"}},
-        "spec.workers.minReplicas: 1: going",
-    ),
     ({"deepspeed": {"config": {"optimizer": {}}}}, "spec.deepspeed.config.optimizer: is set by the trainer"),
     ({"model": {"source": "file:///nowhere"}}, "spec.model.source: file:///nowhere: no such file or folder"),
     ({"data": {"train": [{"source": "file://./none.jsonl"}]}}, "spec.data.train[0].source: file://./none.jsonl: no"),

@@ -20,6 +20,28 @@ class TestPodsThatEnd:
         assert cluster.phase == "Pending"
         assert "Warning HostOutOfMemory" in cluster.events
 
+    def test_enough_workers_go_on_while_another_is_replaced(self) -> None:
+        cluster = SmallCluster({"workers": {"minReplicas": 1}}).trained()
+        cluster.end_pod("bot-worker-1", 137, reason="OOMKilled")
+        cluster.tell("Waiting", step=10)
+        cluster.settle()
+        assert cluster.made.count("bot-worker-1") == 2
+        assert (cluster.phase, cluster.condition("Ready").status) == ("Starting", "False"), (
+            "the ranks still wait for it"
+        )
+        cluster.tell(step=11)
+        cluster.settle()
+        ready = cluster.condition("Ready")
+        assert (cluster.phase, ready.status, ready.reason) == ("Running", "True", "FewerWorkers")
+        assert "1 of 2 workers run" in ready.message and "bot-worker-1 is being started" in ready.message
+        cluster.start_pods()
+        cluster.settle()
+        assert cluster.condition("Ready").reason == "PodsRunning"
+        cluster.end_pod("bot-worker-0", 137, reason="OOMKilled")
+        cluster.end_pod("bot-worker-1", 137, reason="OOMKilled")
+        cluster.settle()
+        assert cluster.phase == "Pending", "none is not enough"
+
     def test_a_launcher_that_is_killed_comes_back_while_the_ranks_go_on(self) -> None:
         cluster = SmallCluster().trained()
         cluster.end_pod("bot-launcher", 137, reason="OOMKilled")

@@ -72,6 +72,7 @@ class Agent:
         self._incarnation = secrets.token_hex(8)
         self._processes: list[RankProcess] = []
         self._generation = 0
+        self._ranks = 0
         self._order = 0
         self._stop: signal.Signals | None = None
         self._signalled = False
@@ -163,6 +164,7 @@ class Agent:
                 "slots": self._worker.slots,
                 "state": state,
                 "generation": self._generation,
+                "ranks": self._ranks,
                 "ends": [process.end for process in self._processes if process.end is not None],
                 "stopping": self._stop is not None,
                 "progress": [process.progress for process in self._processes],
@@ -192,7 +194,7 @@ class Agent:
 
     def _start(self, generation: int, ranks: Ranks) -> None:
         worker = self._worker
-        self._generation = generation
+        self._generation, self._ranks = generation, ranks.world_size
         self._signalled = False
         threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, len(os.sched_getaffinity(0)) // worker.slots)
         folder = worker.options.folder.stacks

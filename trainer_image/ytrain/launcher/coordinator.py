@@ -3,6 +3,8 @@ output, no waiting.
 
 A generation is one start of all ranks. Whatever ends it early (a rank that died, an agent that is gone, a hang) ends
 all of it, because the survivors sit in a collective that never returns; the next one goes on from the last checkpoint.
+
+A job may go on with fewer workers than it wants. Those that come later are taken in at a checkpoint.
 """
 
 from dataclasses import dataclass, field
@@ -19,6 +21,10 @@ TAKEN_SECONDS = 3.0
 
 HANG_FLOOR_SECONDS, HANG_FACTOR = 60.0, 20.0
 """With `hangTimeout: auto`, no step for this long, or for this many median steps if that is longer, is a hang."""
+
+GATHER_SECONDS = 60.0
+"""How long the workers that are there wait for the others, where they may begin without them; and how long ranks run at
+least before they stop for workers that came later."""
 
 MOST_BACKOFF_SECONDS = 60.0
 
@@ -40,6 +46,8 @@ class Rules:
 
     job: str
     workers: int
+    least: int
+    """Workers without which nothing begins."""
     restarts: int
     """Failures in a row without a new step after which the job fails."""
     hang_seconds: float | None
@@ -75,6 +83,8 @@ class Coordinator:
     running: bool = False
     stopping: str | None = None
     """Why the job is asked to stop."""
+    regrouping: bool = False
+    """Whether the ranks were asked to save and end, to go on with more workers."""
     outcome: Outcome | None = None
     failure: Ending | None = None
     """What ended the latest generation early."""
@@ -85,7 +95,10 @@ class Coordinator:
     device_time: DeviceTime = field(default_factory=DeviceTime)
     number: int = 1
     """Of the current orders."""
+    _team: frozenset[int] | None = frozenset()
+    """Workers of this generation; None: it was found running, and not all of them have come back."""
     _layout: dict[int, Ranks] = field(default_factory=dict)
+    _began: float = 0.0
     _stacks: bool = False
     _current: RankProgress | None = None
     """Of rank 0 in this generation."""
@@ -114,6 +127,11 @@ class Coordinator:
         """Indices of the workers that are not there."""
         return [index for index in range(self.rules.workers) if index not in self.members]
 
+    @property
+    def absent(self) -> int:
+        """Workers that the running ranks began without."""
+        return self.rules.workers - len(self._team) if self.running and self._team is not None else 0
+
     def take(self, report: Report, now: float) -> Order:
         """Hear an agent; returns its order.
 
@@ -131,7 +149,7 @@ class Coordinator:
         if report.generation == self.generation and self.running:
             self._hear_progress(report, now)
         self._hear_facts(report)
-        if report.stopping and self.stopping is None:
+        if report.stopping and self.stopping is None and not self._is_spare(report.index):
             self.stop(f"worker {report.index} was asked to stop")
         self.advance(now)
         return self.order(report.index)
@@ -143,15 +161,17 @@ class Coordinator:
             return
         for index, member in list(self.members.items()):
             if now - member.seen > LOST_SECONDS and not self._has_told(member.report):
+                took_part = self._takes_part(index)
                 del self.members[index]
-                if self.running:
+                if self.running and took_part:
                     self._end_generation(Ending(f"worker {index} is gone: nothing heard for {LOST_SECONDS:.0f} s"))
-        if self.running and not self._layout:
+        if self.running and self._team is None:
             self._judge_adopted()
         if self.running:
             self._judge_ends()
         if self.running:
             self._find_hang()
+            self._regroup()
         if not self.running and self.outcome is None:
             self._gather()
 
@@ -167,8 +187,14 @@ class Coordinator:
             return self._order("leave", exit_code=self.outcome.exit_code, reason=self.outcome.message)
         if not self.running:
             return self._order("wait", stacks=self._stacks, reason=self.waiting_for())
+        if self._is_spare(index):
+            if self.members[index].report.stopping:
+                return self._order("leave", exit_code=PREEMPTED, reason="stopped before it had ranks")
+            return self._order("wait", reason="the ranks run, and will stop at a checkpoint to take this worker in")
         if self.stopping is not None:
             return self._order("stop", reason=self.stopping)
+        if self.regrouping:
+            return self._order("stop", reason="more workers have come")
         return self._order("run", ranks=self._layout.get(index))
 
     def waited(self) -> float:
@@ -178,7 +204,10 @@ class Coordinator:
     def waiting_for(self) -> str:
         """What keeps the ranks from running, for people."""
         if self.missing:
-            return f"waiting for worker {', '.join(str(index) for index in self.missing)} of {self.rules.workers}"
+            waiting = f"waiting for worker {', '.join(str(index) for index in self.missing)} of {self.rules.workers}"
+            if len(self.members) < self.rules.least:
+                return waiting
+            return f"{waiting}; the others begin without after {self._patience:.0f} s"
         if self.now < self._not_before:
             return f"starting again in {self._not_before - self.now:.0f} s"
         return "waiting for ranks to end"
@@ -208,24 +237,40 @@ class Coordinator:
                 f"index {report.index} is held by a worker at {held.report.address}; give each worker its own --index",
                 final=False,
             )
-        if self.running:
+        if self.running and self._takes_part(report.index):
             self._end_generation(Ending(f"worker {report.index} was replaced"))
 
     def _adopt(self, report: Report, now: float) -> None:
         """A launcher that was restarted finds ranks running, and lets them."""
         self.generation, self.running, self._moved_at, self._waiting_since = report.generation, True, now, now
-        self._layout, self._beats = {}, {}
+        self._team, self._layout, self._beats, self._began = None, {}, {}, now
         self._reached = max((rank.step for rank in report.progress), default=0)
         self.number += 1
 
     def _judge_adopted(self) -> None:
-        """Whether every worker came back with the generation that was found running."""
+        """Whether all workers of the generation that was found running have come back."""
+        team = [member.report for index, member in self.members.items() if self._takes_part(index)]
+        back, ranks = sum(report.slots for report in team), max((report.ranks for report in team), default=1)
         late = self.now - self._waiting_since > LOST_SECONDS
-        if self.missing and late:
+        if back >= ranks:
+            self._team = frozenset(report.index for report in team)
+        elif not self.missing:
+            anew = min((index for index in self.members if not self._takes_part(index)), default=None)
+            words = f"{back} of {ranks} ranks came back to this launcher"
+            self._end_generation(Ending(words if anew is None else f"worker {anew} was started anew"))
+        elif late:
             self._end_generation(Ending(f"worker {self.missing[0]} did not come back to this launcher"))
-        for index, member in self.members.items():
-            if self.running and member.report.generation != self.generation:
-                self._end_generation(Ending(f"worker {index} was started anew"))
+
+    def _takes_part(self, index: int) -> bool:
+        """Whether a worker that is there has ranks in this generation, as far as is known."""
+        if self._team is not None:
+            return index in self._team
+        report = self.members[index].report
+        return report.generation == self.generation and report.state != "idle"
+
+    def _is_spare(self, index: int) -> bool:
+        """Whether the ranks that run began without this worker."""
+        return self.running and self._team is not None and index not in self._team
 
     def _hear_progress(self, report: Report, now: float) -> None:
         beats = tuple(rank.beat for rank in report.progress)
@@ -234,7 +279,8 @@ class Coordinator:
             self._moved_at = now
         # The worker whose rank died is the first to tell how far all of them were.
         self._furthest = max(self._furthest, *(rank.step for rank in report.progress), 0)
-        if report.index == 0 and report.progress:
+        leads = min((index for index in self.members if self._takes_part(index)), default=0)
+        if report.index == leads and report.progress:
             self._current = self.progress = report.progress[0]
 
     def _account(self, report: Report, before: Member | None) -> None:
@@ -260,13 +306,17 @@ class Coordinator:
     def _judge_ends(self) -> None:
         ended = [member.report for member in self.members.values() if self._has_told(member.report)]
         ends = [end for member in self.members.values() for end in self._ends_of(member.report)]
-        all_ended = len(ended) == self.rules.workers and bool(ends)
+        all_ended = self._team is not None and len(ended) == len(self._team) and bool(ends)
+        asked = self.stopping is not None or self.regrouping
         if all_ended and all(end.done for end in ends):
             self._finish(0, "done")
-        elif all_ended and self.stopping and all(end.done or stopped(end) for end in ends):
-            self._finish(PREEMPTED, f"stopped: {self.stopping}; the same command goes on from the last checkpoint")
+        elif all_ended and asked and all(end.done or stopped(end) for end in ends):
+            if self.stopping is not None:
+                self._finish(PREEMPTED, f"stopped: {self.stopping}; the same command goes on from the last checkpoint")
+            else:
+                self._gather_anew(backoff=0.0)
         else:
-            ending = judge(ends, all_ended=all_ended, stopping=self.stopping is not None)
+            ending = judge(ends, all_ended=all_ended, stopping=asked)
             if ending is not None:
                 self._end_generation(ending)
 
@@ -288,6 +338,18 @@ class Coordinator:
             self._stacks = True
             self._end_generation(Ending(f"no step for {limit:.0f} s after step {current.step}", hang=True))
 
+    def _regroup(self) -> None:
+        """Have the ranks save and end once workers are there that they began without, unless they are almost done."""
+        if self.regrouping or self.stopping is not None or self._team is None or self.members.keys() <= self._team:
+            return
+        current = self._current
+        left = None
+        if current is not None and current.total_steps and current.step_seconds:
+            left = (current.total_steps - current.step) * current.step_seconds
+        if self.now - self._began > GATHER_SECONDS and (left is None or left > GATHER_SECONDS):
+            self.regrouping = True
+            self.number += 1
+
     def _end_generation(self, ending: Ending) -> None:
         """The generation is over; another one follows unless the failure is for good or the budget is spent."""
         self.failure = ending
@@ -305,14 +367,24 @@ class Coordinator:
             self._finish(RETRYABLE, f"{ending.message}; {self.rules.restarts} restarts in a row gained no step")
         else:
             # The first restart is immediate: most failures do not come back.
-            backoff = 0.0 if self._failures == 1 else min(MOST_BACKOFF_SECONDS, 2.0 ** (self._failures - 2))
-            self.running = False
-            self.generation += 1
-            self._not_before, self._waiting_since = self.now + backoff, self.now
-            self.number += 1
+            self._gather_anew(
+                backoff=0.0 if self._failures == 1 else min(MOST_BACKOFF_SECONDS, 2.0 ** (self._failures - 2))
+            )
+
+    def _gather_anew(self, *, backoff: float) -> None:
+        self.running = self.regrouping = False
+        self.generation += 1
+        self._not_before, self._waiting_since = self.now + backoff, self.now
+        self.number += 1
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for which those that are enough wait for the others."""
+        limit = self.rules.join_seconds
+        return GATHER_SECONDS if limit is None else min(GATHER_SECONDS, limit)
 
     def _gather(self) -> None:
-        """Start the ranks once every worker is there and none of them still runs."""
+        """Start the ranks once every worker is there, or enough have waited for the others, and no rank still runs."""
         if self.stopping is not None:
             self._finish(PREEMPTED, f"stopped: {self.stopping}; no rank was running")
             return
@@ -323,19 +395,22 @@ class Coordinator:
             reports = [member.report for member in self.members.values()]
             ends = [end for report in reports if report.generation == self.generation - 1 for end in report.ends]
             self.failure = Ending(f"{self.failure.message}; {odd_one(ends)}", hang=True)
-        limit = self.rules.join_seconds
-        if self.missing and limit is not None and self.now - self._waiting_since > limit:
+        limit, waited = self.rules.join_seconds, self.waited()
+        enough = len(self.members) >= self.rules.least
+        if not enough and limit is not None and waited > limit:
             self._finish(RETRYABLE, f"{self.waiting_for()} for {limit:.0f} s, longer than policy.pendingDeadline")
             return
-        if self.missing or busy or self.now < self._not_before:
+        if self.missing and not (enough and waited >= self._patience):
+            return
+        if busy or self.now < self._not_before:
             return
         self.generation = max(1, self.generation, *(m.report.generation + 1 for m in self.members.values()))
         self.running, self._moved_at, self._beats, self._current = True, self.now, {}, None
-        self._layout = self._lay_out()
+        self._team, self._layout, self._began = frozenset(self.members), self._lay_out(), self.now
         self.number += 1
 
     def _lay_out(self) -> dict[int, Ranks]:
-        reports = [self.members[index].report for index in range(self.rules.workers)]
+        reports = [member.report for _, member in sorted(self.members.items())]
         world_size = sum(report.slots for report in reports)
         layout, first = {}, 0
         for report in reports:

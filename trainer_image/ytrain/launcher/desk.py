@@ -75,7 +75,11 @@ class Desk:
         if coordinator.failure is not None:
             self._told |= {coordinator.failure.message}
         if coordinator.running:
-            self._told |= {f"generation {coordinator.generation}: running"}
+            of = coordinator.rules.workers
+            short = f" with {of - coordinator.absent} of {of} workers" if coordinator.absent else ""
+            self._told |= {f"generation {coordinator.generation}: running{short}"}
+            if coordinator.regrouping:
+                self._told |= {f"generation {coordinator.generation}: saves, to go on with workers that have come"}
         elif coordinator.outcome is None and coordinator.missing and coordinator.waited() > PATIENCE_SECONDS:
             self._told |= {coordinator.waiting_for()}
         for text in sorted(self._told - told, key=lambda text: text.startswith("generation")):

@@ -54,6 +54,7 @@ def rules(job_file: JobFile, workers: int) -> Rules:
     return Rules(
         job=identity(job_file),
         workers=workers,
+        least=min(workers, job_file.job.spec.workers.min_replicas or workers),
         restarts=policy.restarts,
         hang_seconds=policy.hang_timeout.seconds,
         join_seconds=policy.pending_deadline.seconds if policy.pending_deadline else None,

@@ -29,7 +29,9 @@ def launcher_status(coordinator: Coordinator, job: str) -> LauncherStatus:
         state = {0: "Succeeded", PREEMPTED: "Preempted"}.get(outcome.exit_code, "Failed")
         message = outcome.message
     elif coordinator.running:
-        state, message = ("Stopping", coordinator.stopping) if coordinator.stopping else ("Running", "")
+        of, absent = coordinator.rules.workers, coordinator.absent
+        fewer = f"{of - absent} of {of} workers train" if absent else ""
+        state, message = ("Stopping", coordinator.stopping) if coordinator.stopping else ("Running", fewer)
     else:
         state, message = "Waiting", coordinator.waiting_for()
     return LauncherStatus.model_validate(

@@ -15,11 +15,6 @@ def check_available(job: YTrainJob) -> None:
     findings = []
     if spec.suspend:
         findings.append("spec.suspend: true: the job is not to run; set it to false")
-    if spec.workers.min_replicas not in (None, spec.workers.replicas):
-        findings.append(
-            f"spec.workers.minReplicas: {spec.workers.min_replicas}: going on with fewer workers than replicas is not "
-            "available in this version; leave it out, or lower workers.replicas"
-        )
     if spec.corpus is not None:
         findings += ignored_fields(spec)
     else:
