@@ -1,4 +1,4 @@
-"""The token weighting of a loss: how much each token's gradient counts, by kind, each kind with its own parameters."""
+"""How much each token's gradient counts, by kinds of weights with their own parameters; and what holds a model back."""
 
 from typing import Any, Literal
 
@@ -85,3 +85,9 @@ class SftLoss(TokenLoss):
     """Weight of each answer token's gradient, computed from its loss and entropy at that moment."""
 
     kind: LossKind = Field(default="nlirg", description=_KIND)
+
+
+class BaseAnchor(Block):
+    """Keeps the model near its start: adds weight * KL(current || start) on the tokens that are learned."""
+
+    weight: float = Field(gt=0, description="Weight of the KL term, in loss per nat; 0.03 is a mild anchor.")

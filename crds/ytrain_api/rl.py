@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from ytrain_api.base import NO_SECRET, Block, FreeForm, Rule, Text, Wording
+from ytrain_api.loss import BaseAnchor
 from ytrain_api.units import Duration
 
 BuiltinRewardKind = Literal["exact", "regex", "numeric", "jsonSchema", "length"]
@@ -185,6 +186,11 @@ class Objective(Block):
     gate: Gate = Field(
         default="none",
         description="Extra token weight: none, nlirg (by the token's loss) or entropy (by its uncertainty).",
+    )
+    base_anchor: BaseAnchor | None = Field(
+        default=None,
+        description="KL to the starting model, exact over the vocabulary (GRPO's beta has an estimate of it). With "
+        "LoRA it costs a forward pass and no second model. Absent: no such term.",
     )
     skip_uniform_groups: bool = Field(
         default=True, description="Leave out prompts whose answers all got the same reward: they teach nothing."

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from ytrain_api.base import Block, ModelSource
-from ytrain_api.loss import SftLoss
+from ytrain_api.loss import BaseAnchor, SftLoss
 
 Supervise = Literal["allAssistantTurns", "lastTurn"]
 
@@ -14,12 +14,6 @@ class Window(Block):
     """A step after every few answer tokens of a sample: each token weight is measured with near-current parameters."""
 
     tokens: int = Field(ge=1, le=1_000_000, description="Answer tokens of a sample between two optimizer steps.")
-
-
-class BaseAnchor(Block):
-    """Keeps the model near its start: adds weight * KL(current || start) on supervised tokens."""
-
-    weight: float = Field(gt=0, description="Weight of the KL term, in loss per nat; 0.03 is a mild anchor.")
 
 
 class Teacher(Block):

@@ -66,6 +66,15 @@ def test_a_run_leaves_figures_samples_and_a_model(ytrain: Commands, place: Path,
     assert (run / "output/adapter_model.safetensors").is_file()
 
 
+def test_an_anchor_holds_the_policy_to_its_start(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    moved = {}
+    for name, anchor in (("free", None), ("mild", {"weight": 0.02}), ("held", {"weight": 5.0})):
+        write_job(place, model_folder, JOB | {"rl": RL | {"objective": {"baseAnchor": anchor}}}, name=name)
+        ytrain(place, "run", f"{name}.yaml").expect(0)
+        moved[name] = course(place / "runs" / name)[-1]["rl"]["klToStart"]
+    assert 2 * moved["held"] < moved["mild"] < moved["free"], moved
+
+
 def test_what_is_rewarded_becomes_likely(ytrain: Commands, place: Path, model_folder: Path) -> None:
     """A bandit of 258 arms: one token, of which the space is worth 1 and everything else nothing."""
     (place / "reward.py").write_text("def score(answer, **rest):\n    return float(answer.startswith(' '))\n")
@@ -125,7 +134,8 @@ def test_sharded_weights_learn_what_whole_ones_learn(
     ytrain: Commands, place: Path, model_folder: Path, lora: dict[str, Any] | None, prompts: int
 ) -> None:
     """ZeRO 1 and 3 on two ranks against plain torch on one; a rank that has fewer rows keeps step with the other."""
-    rl = RL | {"rollout": RL["rollout"] | {"promptsPerStep": prompts, "updates": 2}}
+    anchor = {"baseAnchor": {"weight": 0.5}} if lora else {}
+    rl = RL | {"rollout": RL["rollout"] | {"promptsPerStep": prompts, "updates": 2}, "objective": anchor}
     partitioned = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
     blocks = {"torch": None, "zero1": {"zeroStage": 1}, "zero3": {"zeroStage": 3, "config": partitioned}}
     for kind, block in blocks.items():

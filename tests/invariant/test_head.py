@@ -38,7 +38,8 @@ def naive_objective(
     teacher_ce = -(log_p(teacher.hidden_RD, teacher.head).exp() * current).sum(-1)
     mixed = (1 - objective.teacher_share) * losses + objective.teacher_share * teacher_ce
     kl = (current.exp() * (current - log_p(start.hidden_RD, start.head))).sum(-1)
-    return (weight * mixed).sum() + objective.anchor_weight * kl.sum()
+    mass = 1.0 if objective.anchor_mass_R is None else objective.anchor_mass_R
+    return (weight * mixed).sum() + objective.anchor_weight * (mass * kl).sum()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,8 @@ def test_chunked_equals_full_logits(
     weigh: weights.WeightFunction, anchor: float, share: float, cap: float | None, scale: float, bias: bool
 ) -> None:
     torch.manual_seed(0)
-    objective = Objective(weigh=weigh, anchor_weight=anchor, teacher_share=share)
+    mass = torch.randint(0, 4, (ROWS,)).float() if scale != 1.0 else None
+    objective = Objective(weigh=weigh, anchor_weight=anchor, anchor_mass_R=mass, teacher_share=share)
     hidden = (torch.randn(ROWS, WIDTH) * 1.5).requires_grad_()
     labels = torch.randint(0, VOCABULARY, (ROWS,))
     head = Head(

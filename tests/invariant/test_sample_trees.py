@@ -12,7 +12,7 @@ from small_models import assert_same, random_model
 
 from ytrain.methods.sampling_cache import sampling_cache_bytes
 from ytrain.models.language_model import LanguageModel
-from ytrain.objective.head import Objective, label_losses, objective_sum
+from ytrain.objective.head import Objective, Reference, label_losses, objective_sum
 from ytrain.objective.policy import PolicyWeight
 from ytrain.rl.advantages import node_values
 from ytrain.rl.layout import Layout, Weights, ancestor_mask, lay_out, parts, tree_row
@@ -62,17 +62,24 @@ def policy_weight(layouts: list[Layout]) -> PolicyWeight:
     return PolicyWeight(gain_R=gain, blame_R=blame, sampled_log_p_R=sampled, clip_low=0.1, clip_high=0.2)
 
 
-def trained(model: LanguageModel, rows: list[list[Layout]]) -> tuple[float, dict[str, torch.Tensor]]:
-    """The surrogate over all rows and its gradient."""
+def trained(
+    model: LanguageModel, rows: list[list[Layout]], start: LanguageModel | None = None
+) -> tuple[float, dict[str, torch.Tensor]]:
+    """The surrogate over all rows and its gradient; with a start to hold to, the whole objective."""
     for parameter in model.trainable().values():
         parameter.grad = None
     total = 0.0
     for layouts in rows:
         row, weight = tree_row(layouts), policy_weight(layouts)
-        hidden_RD = model.hidden(row)[row.label_rows_R]
-        loss, statistics = objective_sum(hidden_RD, row.labels_R, model.head(), Objective(weigh=weight))
+        hidden_RD, anchor, objective = model.hidden(row)[row.label_rows_R], None, Objective(weigh=weight)
+        if start is not None:
+            with torch.no_grad():
+                anchor = Reference(hidden_RD=start.hidden(row)[row.label_rows_R], head=start.head())
+            mass = torch.from_numpy(np.concatenate([layout.mass_R for layout in layouts]).astype(np.float32))
+            objective = Objective(weigh=weight, anchor_weight=0.3, anchor_mass_R=mass)
+        loss, statistics = objective_sum(hidden_RD, row.labels_R, model.head(), objective, start=anchor)
         loss.backward()  # type: ignore[no-untyped-call]
-        total += float(weight.surrogate(statistics.loss_R).sum())
+        total += float(weight.surrogate(statistics.loss_R).sum()) if start is None else loss.item()
     return total, {name: p.grad.clone() for name, p in model.trainable().items() if p.grad is not None}
 
 
@@ -85,6 +92,8 @@ def test_a_tree_trains_as_its_branches_do(family: str, seed: int) -> None:
     alone = [[lay_out(tree, [leaf], weights)] for leaf in tree.leaves]
     together = [[lay_out(tree, list(tree.leaves), weights)]]
     assert_same(trained(model, together), trained(model, alone), 1e-5)
+    start = random_model(family, initializer_range=0.3)
+    assert_same(trained(model, together, start), trained(model, alone, start), 1e-5)
 
 
 def test_the_way_a_tree_is_parted_changes_nothing() -> None:

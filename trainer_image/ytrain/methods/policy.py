@@ -78,7 +78,7 @@ def policy_learner(
             row_tokens=row_tokens(spec),
             seed=spec.optimization.seed,
             decode=decode,
-            start=models.start() if spec.model.lora else None,
+            start=models.start() if spec.model.lora or rl.objective.base_anchor else None,
             watch=Watch(note=progress.note if world.leads else lambda _: None, total_steps=steps.total_steps),
             keep=keep,
         )

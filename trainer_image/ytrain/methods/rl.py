@@ -18,6 +18,7 @@ def method(rl: Rl) -> Method:
         loss=TokenLoss(kind="crossEntropy"),
         supervise="lastTurn",
         samples_per_step=rl.rollout.prompts_per_step,
+        anchor_weight=rl.objective.base_anchor.weight if rl.objective.base_anchor else 0.0,
     )
 
 

@@ -68,12 +68,14 @@ class Objective:
     """What is minimised, up to the normaliser: sum over rows of weight * loss, plus the anchor.
 
     `teacher_share` is the part (0..1) of the loss that compares with the teacher's distribution instead of the label.
-    `anchor_weight` multiplies KL(current || start), which no token weight touches.
+    `anchor_weight` multiplies KL(current || start), which no token weight touches; a row that stands for several labels
+    or for none says so in `anchor_mass_R`.
     """
 
     weigh: TokenWeight
     rescale: bool = False
     anchor_weight: float = 0.0
+    anchor_mass_R: Tensor | None = None
     teacher_share: float = 0.0
 
 
@@ -219,9 +221,15 @@ def _chunk(hidden_CD: Tensor, rows: slice, pass_: _HeadPass) -> tuple[Tensor, Te
         assert pass_.start is not None
         ratio_CV = log_p_CV - pass_.start.head.log_probabilities(pass_.start.hidden_RD[rows])
         anchor_C = (p_CV * ratio_CV).sum(-1)
+        counted_C = anchor_C
+        ratio_CV.sub_(anchor_C[:, None])
+        if objective.anchor_mass_R is not None:
+            mass_C = objective.anchor_mass_R[rows]
+            counted_C = mass_C * anchor_C
+            ratio_CV.mul_(mass_C[:, None])
         # d/dlogits of KL(p || q) is p * (log p/q - KL).
-        gradient_CV.addcmul_(p_CV, ratio_CV.sub_(anchor_C[:, None]), value=objective.anchor_weight)
-        total = total + objective.anchor_weight * anchor_C.sum()
+        gradient_CV.addcmul_(p_CV, ratio_CV, value=objective.anchor_weight)
+        total = total + objective.anchor_weight * counted_C.sum()
     return total, head.gradient_before_cap(gradient_CV, logits_CV), loss_C, weight_C, anchor_C
 
 

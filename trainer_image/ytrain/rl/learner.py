@@ -19,7 +19,7 @@ from ytrain.data.rows import Row
 from ytrain.engine.base import Engine
 from ytrain.engine.world import World
 from ytrain.models.language_model import HiddenStates, LanguageModel
-from ytrain.objective.head import Objective, RowStatistics, label_losses, objective_sum
+from ytrain.objective.head import Objective, Reference, RowStatistics, divergence, objective_sum
 from ytrain.objective.policy import PolicyWeight
 from ytrain.objective.weights import WeightFunction
 from ytrain.rl.credit import Group, weigh
@@ -78,7 +78,7 @@ class PolicyLearner:
     seed: int
     decode: Callable[[Any], str]
     start: HiddenStates | None
-    """What the distance to the start is measured by, where that costs no second model."""
+    """What the distance to the start is measured by, where that costs no second model, and what an anchor holds to."""
     watch: Watch
     keep: Callable[[Step, Prompt, Group], None] = lambda *_: None
     """Hears of one group of each step, for the report."""
@@ -207,9 +207,9 @@ class PolicyLearner:
         trace = Trace() if first else before
         for number, on_cpu in enumerate(rows):
             row = on_cpu.to(self.model.device)
-            # The distance costs a forward pass: one row of each rank is enough.
-            compared = first and number == 0 and self.start is not None
-            loss, statistics, start_loss_R = self.engine.forward(partial(self._objective, row, compared))
+            # Without an anchor the distance costs a forward pass of its own: one row of each rank is enough.
+            measured = first and number == 0 and self.start is not None
+            loss, statistics, kl_R = self.engine.forward(partial(self._objective, row, measured))
             self.engine.backward(loss / labels, last=number == len(rows) - 1)
             loss_R = statistics.loss_R
             trace.clipped += float((row.mass_R * row.weight.clipped(loss_R)).sum())
@@ -219,24 +219,30 @@ class PolicyLearner:
             gap_R = (-loss_R - row.weight.sampled_log_p_R).abs().where(row.mass_R > 0, 0.0)
             trace.gap += float((row.mass_R * gap_R).sum())
             trace.largest_gap = max(trace.largest_gap, float(gap_R.max()))
-            if start_loss_R is not None:
-                d_R = loss_R - start_loss_R
-                trace.distance = float((row.mass_R * (torch.expm1(d_R) - d_R)).sum())
-                trace.distance_labels = float(row.mass_R.sum())
+            if kl_R is not None:
+                trace.distance += float((row.mass_R * kl_R).sum())
+                trace.distance_labels += float(row.mass_R.sum())
         return trace
 
-    def _objective(self, trained: TrainedRow, compared: bool) -> tuple[Tensor, RowStatistics, Tensor | None]:
-        """The loss of a row, and the losses of its labels under the start where they are compared: KL(now || start) is
-        estimated by exp(d) - 1 - d, with d = log start / now."""
-        row, start_loss_R = trained.row, None
-        if compared:
+    def _objective(self, trained: TrainedRow, measured: bool) -> tuple[Tensor, RowStatistics, Tensor | None]:
+        """The loss of a row, and KL(now || start) of its labels where it is `measured`, or anchors them."""
+        row, anchor, start = trained.row, self.settings.base_anchor, None
+        if anchor is not None or measured:
             assert self.start is not None
-            head = at_temperature(self.start.head(), self.temperature)
-            start_loss_R, _ = label_losses(self.start.hidden(row)[row.label_rows_R], row.labels_R, head)
-        head = at_temperature(self.model.head(), self.temperature)
-        hidden_RD = self.model.hidden(row)[row.label_rows_R]
-        loss, statistics = objective_sum(hidden_RD, row.labels_R, head, Objective(weigh=trained.weight))
-        return loss, statistics, start_loss_R
+            start = Reference(
+                hidden_RD=self.start.hidden(row)[row.label_rows_R],
+                head=at_temperature(self.start.head(), self.temperature),
+            )
+        now = Reference(
+            hidden_RD=self.model.hidden(row)[row.label_rows_R], head=at_temperature(self.model.head(), self.temperature)
+        )
+        objective = Objective(
+            weigh=trained.weight, anchor_weight=anchor.weight if anchor else 0.0, anchor_mass_R=trained.mass_R
+        )
+        loss, statistics = objective_sum(now.hidden_RD, row.labels_R, now.head, objective, start=start)
+        if anchor is not None or start is None:
+            return loss, statistics, statistics.anchor_R
+        return loss, statistics, divergence(start.hidden_RD, start.head, now)
 
 
 def _indices(step: Step) -> list[int]:
