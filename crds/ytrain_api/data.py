@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ytrain_api.base import Block, DataUri, FreeForm, ListType, Text
+from ytrain_api.base import Block, DataUri, FreeForm, ListType, Rule, Text
 
 RecordFormat = Literal["auto", "alpaca", "messages", "promptResponse", "questionAnswer", "history", "text"]
 Overlong = Literal["skip", "truncate", "split"]
@@ -79,4 +79,12 @@ class Data(Block):
         ge=0,
         le=1,
         description="Share of unusable records, 0 to 1, above which the run fails instead of skipping them.",
+    )
+
+    rules = (
+        Rule(
+            "!has(self.systemPrompt) || !self.systemPrompt.matches('^(configmap|pvc|s3|hf|file)://[^ ]*$')",
+            "systemPrompt is the message itself, and an address would be learned as its text; write the message here",
+            ".systemPrompt",
+        ),
     )

@@ -14,7 +14,7 @@ def in_words(schema: Schema, fault: ErrorDetails) -> Finding:
     value = fault["input"]
     node = _node(schema, path)
     if fault["type"] == "missing":
-        return Finding(path, f"missing; add it: {allowed(node)}")
+        return Finding(path, f"missing; add it: {_least(node)}")
     if isinstance(value, dict | list):
         return Finding(path, f"{_mistake(node, value)}; allowed is {allowed(node)}")
     return Finding(path, f"{_mistake(node, value)}; allowed is {allowed(node)}", value)
@@ -37,6 +37,12 @@ def allowed(schema: Schema) -> str:
             return "true or false"
     fields = ", ".join(schema.get("properties", {}))
     return f"a block with the fields {fields}" if fields else "a block of fields"
+
+
+def _least(schema: Schema) -> str:
+    """What is to be written where nothing is: of a block the fields that it needs, if it needs any."""
+    needed = ", ".join(schema.get("required", ()))
+    return f"a block with at least {needed}" if needed else allowed(schema)
 
 
 def _range(schema: Schema) -> str:
@@ -74,7 +80,10 @@ def _mistake(node: Schema, value: Any) -> str:
     """What is wrong with a value, and the usual reason."""
     wanted = node["type"]
     if wanted == "array" and not isinstance(value, list):
-        return f"not a list; write [{value}]" if isinstance(value, str) else "not a list"
+        return f"not a list; write [{_entry(node['items'], value)}]" if isinstance(value, str) else "not a list"
+    if wanted == "object" and isinstance(value, str):
+        entry = _entry(node, value)
+        return "this is text" + (f"; write {entry}" if entry != value else "")
     if wanted == "object" or isinstance(value, dict):
         return f"this is {_kind_of(value)}"
     if isinstance(value, list):
@@ -87,7 +96,15 @@ def _mistake(node: Schema, value: Any) -> str:
         return "this is true or false, not a number"
     if wanted == "integer" and isinstance(value, float):
         return "not a whole number"
+    if isinstance(value, str) and value.startswith(("/", ".")) and "file://./" in allowed(node):
+        return f"a path alone; write file://{value if value.startswith('/') else './' + value.removeprefix('./')}"
     return "not allowed"
+
+
+def _entry(node: Schema, text: str) -> str:
+    """A text as it is written where a block of one needed field is wanted, such as a source among sources."""
+    needed = node.get("required", ())
+    return f'{{{needed[0]}: "{text}"}}' if len(needed) == 1 else text
 
 
 def _is_plain(text: str) -> bool:

@@ -159,6 +159,27 @@ def test_config_maps_and_secrets_beside_the_job(tmp_path: Path) -> None:
             "ain.io/v1",
             '1: apiVersion: "ytrain.io/v1": not allowed; allowed is only ytrain.io/v1alpha1',
         ),
+        ("metadata: {name: support-bot}\n", "", "1: metadata: missing; add it: a block with at least name"),
+        (
+            "\n      - source: configmap://support-bot-data/train.jsonl",
+            " a.jsonl",
+            """8: spec.data.train: "a.jsonl": not a list; write [{source: "a.jsonl"}]; allowed is a list""",
+        ),
+        (
+            "source: configmap://support-bot-data/train.jsonl",
+            "a.jsonl",
+            """9: spec.data.train[0]: "a.jsonl": this is text; write {source: "a.jsonl"}; allowed is a block""",
+        ),
+        (
+            "configmap://support-bot-data/train.jsonl",
+            "./a.jsonl",
+            '9: spec.data.train[0].source: "./a.jsonl": a path alone; write file://./a.jsonl; allowed is configmap',
+        ),
+        (
+            "configmap://support-bot-data/train.jsonl",
+            "/a.jsonl",
+            '9: spec.data.train[0].source: "/a.jsonl": a path alone; write file:///a.jsonl; allowed is configmap',
+        ),
         ("name: support-bot", "namespace: x", "3: metadata.name: missing; add it: text"),
         ("name: support-bot", "name: Support_Bot", '3: metadata.name: "Support_Bot": the name becomes part of pod'),
         ("name: support-bot", "name: a, nmae: b", "3: metadata.nmae: unknown field"),

@@ -66,11 +66,13 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("spec.data.systemPrompt", {"spec.data.systemPrompt": "use AKIAABCDEFGHIJKLMNOP"}),
     ("spec.data.systemPrompt", {"spec.data.systemPrompt": "key: sk-" + "x1" * 12}),
     ("spec.data.systemPrompt", {"spec.data.systemPrompt": "sk-proj-" + "x1" * 12}),
+    ("spec.data.systemPrompt", {"spec.data.systemPrompt": "configmap://prompts/system.txt"}),
     ("spec.output.target", {"spec.output.target": "s3://AKIAABCDEFGHIJKLMNOP/x"}),
     ("spec.workers.template.spec.containers[0].env[0].value", {"spec.workers.template": ENV}),
 ]
 
 ACCEPTED: list[dict[str, Any]] = [
+    {"spec.data.systemPrompt": "file://x is how you name files."},
     {"metadata.name": "a" * 50},
     {"spec.sft": ..., "spec.cpt": {}, "spec.data.overlong": "split"},
     {"spec.sft": ..., "spec.corpus": {"analyses": ["clusters"]}, "spec.data.overlong": "split"},
