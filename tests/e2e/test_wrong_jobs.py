@@ -109,7 +109,7 @@ def foreign_code(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (without("config.json"), ["no config.json"]),
+        (without("config.json"), ["no config.json", "from_pretrained would read"]),
         (without("tokenizer.json"), ["no tokenizer", "copy the tokenizer files"]),
         (only_pickled_weights, ["no .safetensors weights", "pytorch_model.bin", "refused"]),
         (without("model.safetensors"), ["no .safetensors weights"]),
@@ -312,7 +312,7 @@ def test_changed_data_are_not_mixed_into_a_run(ytrain: Commands, place: Path, mo
     [
         (("run", "tiny.yaml", "--device", "tpu"), ["--device", "tpu"]),
         (("run", "tiny.yaml", "--device", "cuda"), ["--device cuda", "available: cpu"]),
-        (("run",), ["Missing argument"]),
+        (("run",), ["Missing argument", "see ytrain run --help"]),
         (("train", "tiny.yaml"), ["train"]),
         (("merge", "nowhere", "merged"), ["ADAPTER", "nowhere", "adapter_config.json"]),
         (("model", "import", "nowhere.gguf", "model"), ["SRC", "nowhere.gguf"]),
@@ -327,6 +327,27 @@ def test_command_line_that_is_wrong(
     ytrain_here(place, *arguments).expect(2, *words)
     assert nothing_trained(place / "runs/tiny")
     assert not (place / "merged").exists() and not (place / "model").exists()
+
+
+def test_a_command_without_arguments_shows_its_help_and_no_error(ytrain_here: Here, place: Path) -> None:
+    assert "error:" not in ytrain_here(place, "model").expect(2, "Usage: ytrain model", "import").output
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("configmap://none/chat.jinja", ["spec.data.chatTemplate: configmap://none/chat.jinja", "no ConfigMap 'none'"]),
+        ("file://./folder", ["spec.data.chatTemplate: file://./folder: no text file", "name a file of Jinja text"]),
+        ("file://./binary", ["spec.data.chatTemplate: file://./binary: no text file"]),
+    ],
+)
+def test_a_chat_template_that_cannot_be_read_is_told_by_its_field(
+    ytrain_here: Here, place: Path, model_folder: Path, template: str, words: list[str]
+) -> None:
+    (place / "folder").mkdir()
+    (place / "binary").write_bytes(b"\xff\xfe")
+    write_job(place, model_folder, {"data.chatTemplate": template})
+    ytrain_here(place, "check", "tiny.yaml").expect(1, *words)
 
 
 def test_folder_that_several_ranks_refuse_stays_as_it_was(ytrain: Commands, place: Path, model_folder: Path) -> None:

@@ -128,8 +128,13 @@ def test_an_adapter_that_cannot_be_merged_is_told(model_folder: Path, tmp_path: 
     wide = make_model_folder(tmp_path / "wide", hidden_size=64)
     with pytest.raises(SpecError, match=r"does not fit its base model, or is damaged: .*size mismatch"):
         merge_adapter(adapter, merged, base=wide)
-    with pytest.raises(SpecError, match=r"--base: .* has no config.json"):
+    with pytest.raises(SpecError, match=r"--base: .* is a LoRA adapter.*startFrom.*ytrain merge"):
         merge_adapter(adapter, merged, base=adapter)
+    with pytest.raises(SpecError, match=r"it is a whole model, which needs no merging"):
+        merge_adapter(model_folder, merged)
+    (tmp_path / "output").symlink_to(adapter)
+    with pytest.raises(SpecError, match=rf"has no adapter_config.json; give {tmp_path / 'output'}"):
+        merge_adapter(tmp_path, merged)
     weights = adapter / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(SpecError, match=r"or is damaged: .*incomplete"):

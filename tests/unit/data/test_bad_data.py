@@ -49,7 +49,7 @@ def test_a_broken_line_in_the_middle_costs_that_line(
     assert (result.report.read, result.report.used, result.report.skipped) == (3, 2, 1)
     assert result.report.reasons == {"cannot be decoded": 1}
     [line] = (tmp_path / "skipped.jsonl").read_text().splitlines()
-    reason = "cannot be decoded: Unterminated string starting at at column 12"
+    reason = "cannot be decoded: Unterminated string starting at column 12"
     assert json.loads(line) == {"source": "train.jsonl", "line": 2, "reason": reason}
 
 

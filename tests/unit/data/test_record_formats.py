@@ -144,7 +144,11 @@ def test_the_system_prompt_never_replaces_a_records_own(record: dict[str, Any], 
         ({}, r"no known format: keys \(none\)"),
         ({"instruction": "q"}, "no known format: keys instruction"),
         ({"question": "q", "answer": "  "}, "empty answer: answer"),
-        ({"question": "q", "answer": math.nan}, "no known format: keys question"),
+        (
+            {"question": "q", "answer": math.nan},
+            "no known format: keys question; wanted: messages or conversations; instruction and output; "
+            "prompt and response or completion; question and answer; history; text or output$",
+        ),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "gpt", "content": math.nan}]}, "empty answer"),
         ({"history": [["q", math.nan]]}, "not text: "),
         ({"instruction": "q", "output": ""}, "empty answer: output"),

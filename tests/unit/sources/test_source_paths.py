@@ -73,7 +73,8 @@ def test_a_key_of_a_config_map_is_a_file(sources: Sources) -> None:
         ("pvc://work/../secret", r"leads out of .*claim"),
         ("configmap://other/key", r"no ConfigMap 'other' is at hand \(known: job-data\).*Add it to the job file"),
         ("configmap://job-data/nokey", r"no key 'nokey' \(keys: template.jinja, train.jsonl\)"),
-        ("pvc://work/nothing", r"no such file or folder"),
+        ("pvc://work/nothing", r"no such file or folder \(.*nothing\)\. Check the path\."),
+        ("pvc://work/chat", r"no such file or folder \(.*chat\)\. Did you mean chats\?"),
         ("s3://bucket/data", r"not available in this version"),
         ("ftp://host/data", r"not a known source.*pvc://claim/path"),
         ("hf://justaname", r"incomplete. Write hf://owner/name@revision"),
@@ -96,6 +97,7 @@ def test_a_missing_claim_folder_is_named(tmp_path: Path) -> None:
     ("uri", "message"),
     [
         ("pvc://work/absent.jsonl", r"no such file or folder"),
+        ("pvc://work/chats/aa.jsonl", r"Did you mean a\.jsonl\?"),
         ("pvc://work/*.parquet", r"no glob that matches"),
         (
             "pvc://work/chats/notes.docx",

@@ -32,7 +32,7 @@ app.add_typer(models, name="model")
 def main() -> None:
     """Entry point of `ytrain`."""
     prepare_process()
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    sys.exit(guarded(lambda: app(prog_name="ytrain", standalone_mode=False)))
 
 
 def guarded(command: Callable[[], int | None]) -> int:
@@ -50,5 +50,8 @@ def guarded(command: Callable[[], int | None]) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        errors.print(f"[bold red]error:[/] {escape(error.format_message().rstrip('.'))}; see ytrain --help")
+        message, context = error.format_message(), getattr(error, "ctx", None)
+        if message:  # without arguments the help is all that is to be said
+            place = context.command_path if context else "ytrain"
+            errors.print(f"[bold red]error:[/] {escape(message.rstrip('.'))}; see {place} --help")
         return 2

@@ -115,7 +115,7 @@ def _detect(record: Mapping[str, Any], kind: RecordKind) -> str:
         if kind in ("chat", "prompt"):
             raise Unusable("plain text among chats", f"keys {_names(record)}; set format: text to learn it as it is")
         return "text"
-    raise Unusable("no known format", f"keys {_names(record)}")
+    raise Unusable("no known format", f"keys {_names(record)}; wanted: {_wanted(kind)}")
 
 
 def _detect_chat(record: Mapping[str, Any], *, answered: bool) -> str | None:
@@ -141,6 +141,15 @@ def _text_key(record: Mapping[str, Any]) -> str | None:
         return "text"
     bare = "output" in record and all(_blank(record.get(key, "")) for key in ("instruction", "input"))
     return "output" if bare and not _blank(record["output"]) else None
+
+
+def _wanted(kind: RecordKind) -> str:
+    """The keys of the known formats, a semicolon between two formats."""
+    text = " or ".join(TEXT_KEYS)
+    if kind == "text":
+        return text
+    pairs = (f"{pair.prompt} and {' or '.join(pair.answers)}" for pair in _PAIRS.values())
+    return "; ".join((" or ".join(MESSAGE_KEYS[:2]), *pairs, "history", *([text] if kind == "any" else ())))
 
 
 def _names(record: Mapping[str, Any]) -> str:

@@ -107,7 +107,7 @@ def _decode_line(number: int, line: str) -> RawRecord:
 def _words(error: ValueError | RecursionError) -> str:
     """What json found wrong; Python refuses whole numbers of more than 4300 digits."""
     if isinstance(error, json.JSONDecodeError):
-        return error.msg
+        return error.msg.removesuffix(" at")  # some of its messages end so, for the place that follows
     return "nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
 
 

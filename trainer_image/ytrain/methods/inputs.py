@@ -20,7 +20,7 @@ from ytrain.models.folder import check_writable, full_disk_told
 from ytrain.models.load import load_tokenizer, vocabulary_size
 from ytrain.sources import DataFiles, Resolved, Sources
 from ytrain_api import JobFile
-from ytrain_api.errors import DataError
+from ytrain_api.errors import DataError, SpecError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +146,22 @@ def load_inputs(
 
 
 def _template(text: str | None, sources: Sources) -> str | None:
-    """The template itself, where the job gives it by a source."""
+    """The template itself, where the job gives it by a source.
+
+    Raises:
+        SpecError: there is no such source, or it is no text file.
+    """
     if text is None or "{" in text or "://" not in text:
         return text
-    return sources.resolve(text).path.read_text(encoding="utf-8")
+    try:
+        return sources.resolve(text).path.read_text(encoding="utf-8")
+    except SpecError as error:
+        raise SpecError(f"spec.data.chatTemplate: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"spec.data.chatTemplate: {text}: no text file ({error}); name a file of Jinja text, such as "
+            "configmap://name/key"
+        ) from error
 
 
 def _questions(

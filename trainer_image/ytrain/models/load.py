@@ -112,7 +112,15 @@ def _read_config(folder: Path, field: str) -> PretrainedConfig:
     if not folder.is_dir():
         raise SpecError(f"{field}: {folder} is not a folder; give the folder that holds config.json")
     if not (folder / "config.json").is_file():
-        raise SpecError(f"{field}: {folder} has no config.json, so it is no transformers model folder")
+        if (folder / "adapter_config.json").is_file():
+            raise SpecError(
+                f"{field}: {folder} is a LoRA adapter and has no config.json; name its base model here and the adapter "
+                "in spec.model.lora.startFrom, or make a model of both: ytrain merge ADAPTER DIR"
+            )
+        raise SpecError(
+            f"{field}: {folder} has no config.json, so it is no transformers model folder; name the folder that "
+            "from_pretrained would read"
+        )
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, OSError, KeyError) as error:

@@ -38,7 +38,7 @@ def merge_adapter(adapter: Path, folder: Path, *, base: Path | None = None) -> f
     """
     check_empty(folder, field="DIR")
     if not (adapter / "adapter_config.json").is_file():
-        raise SpecError(f"ADAPTER: {adapter} has no adapter_config.json; give the folder of a LoRA adapter")
+        raise SpecError(f"ADAPTER: {adapter} has no adapter_config.json; {_instead(adapter)}")
     with _damage_told(adapter):
         named = base or Path(str(LoraConfig.from_pretrained(str(adapter)).base_model_name_or_path))
     if not named.is_dir():
@@ -66,6 +66,15 @@ def merge_adapter(adapter: Path, folder: Path, *, base: Path | None = None) -> f
                 f"{RELATIVE_TOLERANCE:g}); nothing was written to {folder}"
             )
     return difference
+
+
+def _instead(folder: Path) -> str:
+    """What to do about a folder that holds no adapter."""
+    if (folder / "config.json").is_file():
+        return "it is a whole model, which needs no merging"
+    output = folder / "output"
+    known = (output / "adapter_config.json").is_file()
+    return f"give {output}" if known else "give the folder of a LoRA adapter, such as a run's output"
 
 
 @contextmanager

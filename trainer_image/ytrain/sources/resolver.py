@@ -3,6 +3,7 @@
 A claim's path can leave the claim neither by `..` nor by a symbolic link.
 """
 
+import difflib
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class Sources:
         place = self._place(parse(uri), ())
         path = place.target
         if not path.exists():
-            raise SpecError(f"{uri}: no such file or folder ({path}).")
+            raise SpecError(f"{uri}: no such file or folder ({path}). {_advice(path)}")
         return Resolved(path, place.revision)
 
     def files(self, uri: str, suffixes: Collection[str]) -> DataFiles:
@@ -201,4 +202,11 @@ def _nothing(uri: str, base: Path, ignored: list[str], suffixes: Collection[str]
         return f"{uri}: no readable file (found {listed}). Readable are {readable}."
     if base.is_dir():
         return f"{uri}: the folder {base} is empty. Put files into it: {readable}."
-    return f"{uri}: no such file or folder ({base}), and no glob that matches anything. Check the path."
+    return f"{uri}: no such file or folder ({base}), and no glob that matches anything. {_advice(base)}"
+
+
+def _advice(path: Path) -> str:
+    """What to do about a path that is not there: the neighbour that was probably meant, if there is one."""
+    neighbours = path.parent.iterdir() if os.access(path.parent, os.R_OK) and path.parent.is_dir() else ()
+    close = difflib.get_close_matches(path.name, [each.name for each in neighbours], n=1)
+    return f"Did you mean {close[0]}?" if close else "Check the path."
