@@ -212,6 +212,11 @@ def test_prompts_without_answers_are_trained_as_those_with(ytrain: Commands, pla
         ({"rl.rollout.maxNewTokens": 500}, 2, ["spec.rl.rollout.maxNewTokens: 500", "512 positions", "or fewer"]),
         ({"data.maxTokens": 12}, 3, ["spec.data.train", "maxTokens"]),
         ({"rl.reward": {"python": {"source": "file://./reward.py:scor"}}}, 2, ["reward.py", "scor", "score"]),
+        (
+            {"rl.reward": {"python": {"source": "configmap://none/reward.py:score"}}},
+            2,
+            ["spec.rl.reward.python.source: configmap://none/reward.py", "no ConfigMap 'none'"],
+        ),
     ],
 )
 def test_job_that_cannot_be_trained(
@@ -235,6 +240,7 @@ def test_model_that_never_ends_an_answer(ytrain: Commands, place: Path, tmp_path
 def test_rewards_that_never_come_end_the_run(ytrain: Commands, place: Path, model_folder: Path) -> None:
     (place / "reward.py").write_text("def score(**rest):\n    raise KeyError('gold')\n")
     write_job(place, model_folder, JOB)
+    ytrain(place, "check", "tiny.yaml").expect(0, "warning: the reward gives nothing for any of the 3 samples shown")
     ended = ytrain(place, "run", "tiny.yaml").expect(4, "no answer got a reward in 3 steps", "KeyError", "reward.py:2")
     assert "step 1: " in ended.output
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tests.conftest import write_chats
 
-from ytrain.methods.advice import few_steps, fields_without_effect, power_of_two_below, too_much_memory
+from ytrain.methods.advice import few_steps, fields_without_effect, no_reward, power_of_two_below, too_much_memory
 from ytrain.methods.forecast import Course, FirstStep, Memory
 from ytrain.methods.memory import MemoryNeed, Remedy, remedies
 from ytrain.methods.setup import row_tokens
@@ -180,3 +180,17 @@ def check_is_allowed(place: Any, spec: Spec, remedy: Remedy) -> None:
         block, name = field.split(".")
         changed[block][name] = yaml.safe_load(value)
     load_job(place.write(**changed))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "words"),
+    [
+        ([0.5, "raised KeyError", 0.0], None),
+        ([None, None], None),
+        ([], None),
+        (["raised KeyError", "timed out"], "gives nothing for any of the 2 samples shown (raised KeyError); correct"),
+    ],
+)
+def test_a_reward_that_gives_nothing(rewards: list[float | str | None], words: str | None) -> None:
+    said = no_reward(rewards)
+    assert (said is None) if words is None else (said is not None and words in said)

@@ -82,7 +82,7 @@ def _print_previews(console: Console, previews: Sequence["Preview"]) -> None:
     coloured = console.is_terminal and not console.no_color
     console.print()
     scored = any(preview.reward is not None and preview.labels for preview in previews)
-    what = "the record's own answer, which is not learned" if scored else "what is learned"
+    what = "the record's own answer, which is not learned," if scored else "what is learned"
     if coloured:
         console.print(Text.assemble(("Samples", "bold"), f"; {what} is ", ("green", LEARNED)))
     else:

@@ -1,5 +1,6 @@
 """What in a job is allowed and probably not meant, each in a sentence that says what to change."""
 
+from collections.abc import Sequence
 from operator import attrgetter
 
 from pydantic.alias_generators import to_camel
@@ -110,6 +111,17 @@ def scored_once(report: DataReport, row_tokens: int) -> str:
     if report.skipped:
         words += f". The {report.skipped:,} skipped records are not scored and will not be in cleaned.jsonl"
     return words
+
+
+def no_reward(rewards: Sequence[float | str | None]) -> str | None:
+    """A reward that gives none of the answers that were tried a number; a text says why it gave nothing."""
+    reasons = [reward for reward in rewards if isinstance(reward, str)]
+    if not rewards or len(reasons) < len(rewards):
+        return None
+    return (
+        f"the reward gives nothing for any of the {len(rewards)} samples shown ({reasons[0]}); correct the "
+        "reward or the records: a run ends when no answer gets one"
+    )
 
 
 def few_records(report: DataReport) -> str | None:

@@ -156,6 +156,8 @@ def _account(spec: Spec, inputs: Inputs, result: Check) -> None:
     if spec.rl is not None:
         scored = result.findings.attempt(lambda: own_answers_scored(spec, inputs, chosen))
         rewards = [str(reward) if isinstance(reward, Failure) else reward for reward in scored or rewards]
+        if reason := advice.no_reward(rewards):
+            result.warnings.append(reason)
     for sample, reward in zip((dataset[i] for i in chosen), rewards, strict=True):
         place, labels = f"{sample.source}:{sample.line}", int(sample.supervised.sum())
         result.previews.append(Preview(place, len(sample.input_ids), labels, runs(sample, inputs.tokenizer), reward))

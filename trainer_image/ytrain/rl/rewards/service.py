@@ -10,6 +10,7 @@ from ytrain.rl.rewards.http_endpoint import HttpScorer
 from ytrain.rl.rewards.processes import ProcessScorer
 from ytrain.rl.rewards.sample import Failure, Sample, Scorer
 from ytrain.sources import Sources
+from ytrain_api.errors import SpecError
 from ytrain_api.rl import Reward
 
 MOST_PROCESSES = 16
@@ -67,8 +68,12 @@ async def _opened(reward: Reward, sources: Sources, processes: int) -> Scorer:
         return await builtin_reward.opened(reward.builtin, processes)
     assert reward.python is not None
     uri, _, function = reward.python.source.rpartition(":")
+    try:
+        path = sources.resolve(uri).path
+    except SpecError as error:
+        raise SpecError(f"{PYTHON_SOURCE}: {error}") from error
     return await ProcessScorer.opened(
-        sources.resolve(uri).path,
+        path,
         function,
         seconds=reward.python.timeout.seconds,
         processes=processes,
