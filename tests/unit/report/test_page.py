@@ -60,10 +60,12 @@ def test_a_finished_run_shows_all_its_parts(finished) -> None:
     for words in (
         "support-bot", "Succeeded", "Better at sums", "0 of 64", "40 of 64", "Slightly worse", "KL", "Learning rate",
         "Gradient norm", "Throughput", "Token weights", "Gain against forgetting", "2 + 3 =", "train.jsonl:7",
-        "the answer is empty", "maxLogitDifference", "torch", "Memory estimated", "4.00 GiB", "rank: 8",
+        "the answer is empty", "Read back, its logits differ by", "1.0e-06", "torch",
+        "Memory estimated", "4.00 GiB", "rank: 8",
     ):  # fmt: skip
         assert words in page.text, words
     assert "This run" not in page.text
+    assert "merged model" not in page.text, "not measured"
 
 
 def test_the_page_needs_nothing_from_elsewhere(finished) -> None:

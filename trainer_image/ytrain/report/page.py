@@ -53,6 +53,7 @@ def render(record: RunRecord) -> str:
         standing=standing(record),
         facts=facts(record),
         environment_rows=environment_rows(record),
+        verified_rows=verified_rows(record),
         timing=timing(record),
         job_yaml=yaml.safe_dump(record.job, sort_keys=False, allow_unicode=True, width=100) if record.job else "",
     )
@@ -81,6 +82,24 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
     if result and result.device:
         rows.append(("Device", result.device))
     return rows
+
+
+_VERIFIED = {
+    "maxLogitDifference": "Read back, its logits differ by",
+    "mergedMaxLogitDifference": "Those of the merged model by",
+    "changeFromBase": "Training moved the logits by",
+}
+
+
+def verified_rows(record: RunRecord) -> list[tuple[str, str]]:
+    """What reading the output back showed, as shares of the largest logit; nothing of what was not measured."""
+    output = record.result.output if record.result else None
+    measured = output.verified.items() if output else ()
+    return [
+        (_VERIFIED.get(name, name), f"{value:.1e}" if isinstance(value, float) else str(value))
+        for name, value in measured
+        if value is not None
+    ]
 
 
 def environment_rows(record: RunRecord) -> list[tuple[str, str]]:
