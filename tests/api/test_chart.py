@@ -23,7 +23,8 @@ AIR_GAPPED = (
 )  # fmt: skip
 ALL = (
     "namespaces={a,b}", "replicas=1", "crds.keep=false", "imagePullSecrets={pull}", "jobs.queue=gpus",
-    "monitoring.serviceMonitor=true", "monitoring.prometheusRule=true", "monitoring.dashboard=true",
+    "priorityClassName=high", "monitoring.serviceMonitor=true", "monitoring.prometheusRule=true",
+    "monitoring.dashboard=true",
 )  # fmt: skip
 
 GOLDEN = Path("tests/golden/chart")
