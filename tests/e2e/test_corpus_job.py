@@ -220,5 +220,10 @@ def test_check_tells_what_a_corpus_job_will_do(
     data = {"data.train": [{"source": "file://./records.jsonl"}], "data.maxBadFraction": 0.1}
     write_job(tmp_path, model_folder, CORPUS | data)
     ytrain_here(tmp_path, "check", "tiny.yaml").expect(
-        0, "33 used", "scored once", "1 skipped records are not scored", "says little for fewer than 100"
+        0,
+        "33 used",
+        "what is scored is between",
+        "scored once",
+        "1 skipped records are not scored",
+        "says little for fewer than 100",
     )

@@ -45,7 +45,7 @@ def print_check(console: Console, name: str, result: "Check", *, next_command: s
     """Print all of a check, the verdict last, where it is seen."""
     console.print(Text(name, style="bold"))
     if result.previews:
-        _print_previews(console, result.previews)
+        _print_previews(console, result.previews, result.done)
     sections = Table.grid(padding=(0, 3, 0, 0))
     sections.add_column(style="bold", no_wrap=True)
     sections.add_column()
@@ -78,26 +78,26 @@ def _print_message(console: Console, kind: str, style: str, message: str) -> Non
     console.print(Text.assemble((f"{kind}: ", style), visible(message)), soft_wrap=True)
 
 
-def _print_previews(console: Console, previews: Sequence["Preview"]) -> None:
+def _print_previews(console: Console, previews: Sequence["Preview"], done: str) -> None:
     coloured = console.is_terminal and not console.no_color
     console.print()
     scored = any(preview.reward is not None and preview.labels for preview in previews)
-    what = "the record's own answer, which is not learned," if scored else "what is learned"
+    what = "the record's own answer, which is not learned," if scored else f"what is {done}"
     if coloured:
         console.print(Text.assemble(("Samples", "bold"), f"; {what} is ", ("green", LEARNED)))
     else:
         console.print(Text(f"Samples; {what} is between {MARKS[0]} and {MARKS[1]}"))
     for preview in previews:
         console.print()
-        title = f"{visible(preview.place)}  {preview.tokens} tokens, {_worth(preview)}"
+        title = f"{visible(preview.place)}  {preview.tokens} tokens, {_worth(preview, done)}"
         console.print(Text(title, style="dim"), soft_wrap=True)
         for line in marked(preview.runs, coloured=coloured).split("\n", allow_blank=True):
             console.print(Text("  ").append_text(line), soft_wrap=True)
 
 
-def _worth(preview: "Preview") -> str:
+def _worth(preview: "Preview", done: str) -> str:
     if preview.reward is None:
-        return f"{preview.labels} learned"
+        return f"{preview.labels} {done}"
     own = "" if preview.labels else "no answer of its own, an empty one gets "
     if isinstance(preview.reward, str):
         return f"{own}no reward: {visible(preview.reward)}"
@@ -134,7 +134,7 @@ def visible(text: str) -> str:
 
 def _sections(result: "Check") -> Iterator[tuple[str, RenderableType]]:
     if result.data:
-        yield "Data", _data(result.data, answered=result.answers_per_step is not None)
+        yield "Data", _data(result.data, result.done, answered=result.answers_per_step is not None)
     if result.course:
         yield "Steps", _course(result.course, result.answers_per_step)
     if result.windows:
@@ -146,9 +146,9 @@ def _sections(result: "Check") -> Iterator[tuple[str, RenderableType]]:
         yield "Time", f"{about(result.duration.seconds)} of training on {where}; evaluation and saving come on top"
 
 
-def _data(report: "DataReport", *, answered: bool) -> Text:
+def _data(report: "DataReport", done: str, *, answered: bool) -> Text:
     share = report.supervised_tokens / report.tokens
-    tokens = f"{report.samples:,} samples, {report.tokens:,} tokens, {report.supervised_tokens:,} learned ({share:.0%})"
+    tokens = f"{report.samples:,} samples, {report.tokens:,} tokens, {report.supervised_tokens:,} {done} ({share:.0%})"
     lines = [
         f"{report.read:,} records read, {report.used:,} used, {report.skipped:,} skipped",
         f"{report.samples:,} prompts" if answered else tokens,

@@ -72,6 +72,8 @@ class Check:
     notes: list[str] = field(default_factory=list)
     """What is good to know."""
     previews: list[Preview] = field(default_factory=list)
+    done: str = "learned"
+    """What becomes of the answers' tokens: learned, or with a corpus job scored."""
     data: DataReport | None = None
     course: Course | None = None
     answers_per_step: int | None = None
@@ -95,6 +97,8 @@ def check(
     """
     result, spec = Check(), job_file.job.spec
     result.findings.attempt(lambda: check_available(job_file.job))
+    if spec.corpus is not None:
+        result.done = "scored"
     if ignored := advice.fields_without_effect(spec):
         result.warnings.append(ignored)
     if spec.output.target is not None:  # the work folder is chosen when the job is run
