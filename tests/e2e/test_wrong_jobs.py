@@ -12,6 +12,7 @@ import pytest
 from commands import Commands, Ended
 from run_folders import checkpoints, files_of, steps_written, write_job
 from tests.conftest import make_model_folder
+from transformers import BloomConfig, BloomForCausalLM
 
 pytestmark = pytest.mark.e2e
 
@@ -182,6 +183,13 @@ def test_teacher_of_another_vocabulary(ytrain_here: Here, place: Path, model_fol
     make_model_folder(place / "teacher", vocab_size=300)
     write_job(place, model_folder, {"sft": {"teacher": {"source": "file://./teacher"}}})
     ytrain_here(place, "run", "tiny.yaml").expect(2, "spec.sft.teacher.source", "300 tokens", "258")
+
+
+def test_teacher_that_sees_across_the_samples_of_a_row(ytrain_here: Here, place: Path, model_folder: Path) -> None:
+    sizes = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2}
+    BloomForCausalLM(BloomConfig(vocab_size=258, **sizes)).save_pretrained(place / "teacher")
+    write_job(place, model_folder, {"sft": {"teacher": {"source": "file://./teacher"}}})
+    ytrain_here(place, "run", "tiny.yaml").expect(2, "spec.sft.teacher.source: BloomForCausalLM", "data.packing: false")
     assert nothing_trained(place / "runs/tiny")
 
 

@@ -1,6 +1,7 @@
 """The start model, merged adapters and the check before training (float32; tolerances stated in each)."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,15 @@ from ytrain_api.errors import SpecError, TrainingError
 
 pytestmark = pytest.mark.invariant
 CPU = torch.device("cpu")
+QWEN2_MOE_WINDOWS = {
+    "use_sliding_window": True,
+    "sliding_window": 4096,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
 
 
 def adapted(folder: Path) -> LanguageModel:
@@ -177,6 +187,43 @@ def test_the_check_refuses_packing_where_state_leaks_between_samples() -> None:
     assert check_packed_forward(model, packing=False) < 1e-5
 
 
-def test_soft_capped_attention_is_refused_by_name() -> None:
-    with pytest.raises(SpecError, match="soft-capping"):
-        check_packed_forward(random_model("gemma2"), packing=True)
+def test_rl_is_not_advised_to_do_without_packing() -> None:
+    with pytest.raises(SpecError, match=r"BloomForCausalLM gives other logits in a packed row .*; this method needs"):
+        check_packed_forward(random_model("bloom"), packing=True, separable=False)
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize(
+    ("family", "config", "reason"),
+    [
+        ("gemma2", {}, r"Gemma2ForCausalLM .* UnsupportedAttention: .* attention soft-capping"),
+        ("gpt_oss", {"num_local_experts": 2}, r"GptOssForCausalLM .* UnsupportedAttention: .* attention sinks"),
+        ("doge", {}, r"DogeForCausalLM .* UnsupportedAttention: DogeAttention uses a mask of its own"),
+        ("nemotron", {}, r"NemotronForCausalLM .* NemotronAttention is not told which .* \(attention\.py, line \d+\)"),
+        ("llama4_text", {"num_local_experts": 2}, r"Llama4ForCausalLM .* AttributeError: .*last_hidden_state"),
+        ("modernbert-decoder", {}, r"ModernBertDecoderForCausalLM .* TypeError: .*input_ids"),
+        # Its masks alone know the window, which is far longer than the samples of the check.
+        ("qwen2_moe", QWEN2_MOE_WINDOWS, r"Qwen2MoeForCausalLM gives other logits"),
+    ],
+)
+def test_an_architecture_that_cannot_be_trained_is_refused(
+    family: str, config: dict[str, Any], reason: str, packing: bool
+) -> None:
+    with pytest.raises(SpecError, match=rf"^spec\.model\.source: {reason}.*; take a model of another architecture"):
+        check_packed_forward(random_model(family, **config), packing=packing)
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("mistral", {"sliding_window": 4096}),
+        ("qwen2_moe", QWEN2_MOE_WINDOWS | {"use_sliding_window": False, "layer_types": ["full_attention"] * 2}),
+    ],
+)
+def test_windows_are_as_before_after_the_check(family: str, config: dict[str, Any]) -> None:
+    model = random_model(family, **config)
+    before = model.module.config.to_dict()
+    windows = [getattr(part, "sliding_window", None) for part in model.module.modules()]
+    assert check_packed_forward(model, packing=True) < 1e-5
+    assert model.module.config.to_dict() == before
+    assert [getattr(part, "sliding_window", None) for part in model.module.modules()] == windows

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from transformers import LlamaConfig, MixtralConfig, PretrainedConfig, Qwen3Config
+from transformers import DogeConfig, LlamaConfig, MixtralConfig, PretrainedConfig, Qwen3Config
 
 from ytrain.models.estimate import estimate_memory
 from ytrain.models.step_trace import (
@@ -16,6 +16,7 @@ from ytrain.models.step_trace import (
     measure_step,
     trace_step,
 )
+from ytrain_api.errors import SpecError
 
 pytestmark = pytest.mark.unit
 
@@ -108,6 +109,11 @@ def test_a_model_whose_work_depends_on_the_data_is_refused_by_name() -> None:
     experts = MixtralConfig(**SMALL, intermediate_size=64, num_local_experts=2)
     with pytest.raises(NotTraceableError, match="mixtral"):
         trace_step(experts, MicroBatch(tokens=8, supervised=4))
+
+
+def test_an_architecture_that_cannot_be_trained_is_told() -> None:
+    with pytest.raises(SpecError, match=r"spec\.model\.source: DogeForCausalLM cannot be trained: .*mask of its own"):
+        trace_step(DogeConfig(**SMALL, intermediate_size=64), MicroBatch(tokens=8, supervised=4))
 
 
 @pytest.mark.parametrize(

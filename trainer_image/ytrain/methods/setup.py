@@ -19,7 +19,7 @@ from ytrain.methods.method import OtherModel
 from ytrain.models.language_model import FrozenModel, HiddenStates, LanguageModel, StartModel
 from ytrain.models.load import check_vocabulary, load_language_model
 from ytrain.models.lora import add_adapter, continue_adapter, default_learning_rate
-from ytrain.models.probe import rescaled_beyond
+from ytrain.models.probe import check_packed_forward, rescaled_beyond
 from ytrain.objective import weights
 from ytrain.objective.head import Objective
 from ytrain.training.plan import Plan
@@ -75,7 +75,8 @@ def load_models(spec: Spec, inputs: Inputs, *, device: torch.device, compute_dty
     """Load what the job trains, its adapter, and the models that it asks.
 
     Raises:
-        SpecError: a folder that holds no such model, or one to be asked that has another vocabulary.
+        SpecError: a folder that holds no such model, or one to be asked that has another vocabulary, or does not
+            compute in packed rows what it does alone.
     """
     lora = spec.model.lora
     current = load_language_model(inputs.model.path, compute_dtype=compute_dtype, device=device, trained=lora is None)
@@ -109,7 +110,8 @@ def load_models(spec: Spec, inputs: Inputs, *, device: torch.device, compute_dty
 
     method = chosen_method(spec)
     teacher, reference = (
-        _ask(other, inputs, current) if other else None for other in (method.teacher, method.reference)
+        _ask(other, inputs, current, packing=spec.data.packing) if other else None
+        for other in (method.teacher, method.reference)
     )
     return Models(current=current, start=start, teacher=teacher, reference=reference)
 
@@ -121,7 +123,7 @@ def selection(spec: Spec, models: Models) -> Selection | None:
     return Selection(reference=models.reference, keep_fraction=chosen_method(spec).keep_fraction)
 
 
-def _ask(other: OtherModel, inputs: Inputs, current: LanguageModel) -> HiddenStates:
+def _ask(other: OtherModel, inputs: Inputs, current: LanguageModel, *, packing: bool) -> HiddenStates:
     model = load_language_model(
         inputs.others[other.field].path,
         compute_dtype=current.compute_dtype,
@@ -130,6 +132,7 @@ def _ask(other: OtherModel, inputs: Inputs, current: LanguageModel) -> HiddenSta
         field=other.field,
     )
     check_vocabulary(model.module.config, current.module.config, other.field)
+    check_packed_forward(model, packing=packing, field=other.field)
     return FrozenModel(model)
 
 

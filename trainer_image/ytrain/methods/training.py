@@ -79,7 +79,7 @@ def train(
         dtype = choose_precision(spec.model.precision, device)
         models = load_models(spec, inputs, device=device, compute_dtype=dtype)
         if not folder.begun():
-            check_packed_forward(models.current, packing=spec.data.packing)
+            check_packed_forward(models.current, packing=spec.data.packing, separable=spec.rl is None)
     with watch.phase("connecting", "meeting the other ranks"):
         world.connect(device)
         check_same_data(inputs, world)

@@ -16,8 +16,6 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from ytrain_api.errors import SpecError
-
 SEGMENT_ATTENTION = "ytrain_segments"
 
 MadeMasks = dict[Any, Tensor | None]
@@ -28,6 +26,10 @@ _ALIGNED = 8
 kernel that takes masks (`preprocess_mask` in its attention.cpp)."""
 
 
+class UnsupportedAttention(Exception):
+    """The model asks for something that this attention does not compute."""
+
+
 def segment_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -35,7 +37,7 @@ def segment_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    node_boundaries: tuple[int, ...],
+    node_boundaries: tuple[int, ...] | None = None,
     node_paths: tuple[tuple[slice, ...], ...] | None = None,
     node_masks: tuple[Tensor, ...] | None = None,
     made_masks: MadeMasks | None = None,
@@ -49,14 +51,14 @@ def segment_attention(
     """Attention output `[1, T, heads, head width]` of queries `[1, heads, T, head width]`; keys may have fewer heads.
 
     Raises:
-        SpecError: the model asks for something that this attention does not compute.
+        UnsupportedAttention: the model asks for something that this attention does not compute.
     """
-    if softcap is not None or s_aux is not None:
-        what = "attention soft-capping" if softcap is not None else "attention sinks"
-        raise SpecError(
-            f"spec.model.source: {type(module).__name__} uses {what}, which is not supported yet; take another model"
-        )
-    assert attention_mask is None
+    asked = {"attention soft-capping": softcap, "attention sinks": s_aux, "a mask of its own": attention_mask}
+    for what, given in asked.items():
+        if given is not None:
+            raise UnsupportedAttention(f"{type(module).__name__} uses {what}, which is not supported")
+    if node_boundaries is None:
+        raise UnsupportedAttention(f"{type(module).__name__} is not told which tokens of a row belong together")
     parts, grouped = [], query.shape[1] != key.shape[1]
     made = {} if made_masks is None else made_masks
     for node, (begin, end) in enumerate(pairwise(node_boundaries)):

@@ -116,7 +116,7 @@ class LanguageModel:
     def generating(self) -> Iterator[PreTrainedModel]:
         """The model for `generate`, in evaluation mode and with transformers' own attention."""
         was_training = self.top.training
-        self.module.set_attn_implementation("sdpa")
+        self.module.set_attn_implementation("sdpa" if self.module._supports_sdpa else "eager")
         self.top.eval()
         try:
             with torch.no_grad(), self.autocast():

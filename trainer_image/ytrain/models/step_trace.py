@@ -17,6 +17,7 @@ from ytrain.data.rows import Row
 from ytrain.models.language_model import LanguageModel
 from ytrain.models.live_bytes import LiveBytes
 from ytrain.models.lora import add_adapter
+from ytrain.models.probe import unfit
 from ytrain.objective.head import Objective, objective_sum
 from ytrain.objective.weights import nlirg
 
@@ -69,6 +70,7 @@ def trace_step(config: PretrainedConfig, batch: MicroBatch) -> StepTrace:
 
     Raises:
         NotTraceableError: the model's code looks at values of its tensors, or uses a kernel that has no fake version.
+        SpecError: the architecture cannot be trained, or has no layer with the adapter's target names.
     """
     with torch.device("meta"):
         model = build_model(config, batch)
@@ -79,6 +81,8 @@ def trace_step(config: PretrainedConfig, batch: MicroBatch) -> StepTrace:
             return measure_step(model, batch)
     except RuntimeError as error:  # what fake tensors raise for either reason
         raise NotTraceableError(f"memory of a {config.model_type} model cannot be estimated: {error}") from error
+    except Exception as error:
+        raise unfit(model, error) from error
 
 
 def measure_step(model: LanguageModel, batch: MicroBatch) -> StepTrace:
