@@ -1,14 +1,13 @@
 """Checkpoints under bad luck: damaged ones are passed over, and a full disk costs the newest one only."""
 
-import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from commands import Commands, Ended
+from disks import fill, needs_mount, small_disk
 from run_folders import checkpoints, course, saved, steps_written, write_job
 
 pytestmark = pytest.mark.e2e
@@ -78,20 +77,6 @@ def stop_after(steps: int, ytrain: Commands, place: Path) -> Ended:
     return running.send(signal.SIGTERM).wait()
 
 
-@contextmanager
-def small_disk(folder: Path, kibibytes: int) -> Iterator[Callable[[int], None]]:
-    """A file system of that size at `folder`; what is yielded changes the size."""
-    folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", folder], check=True)
-    try:
-        yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}k", folder], check=True)
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-
-
 @needs_mount
 def test_disk_full_while_saving_keeps_the_checkpoint_before(ytrain: Commands, place: Path, model_folder: Path) -> None:
     write_job(place, model_folder, EVERY_STEP | {"optimization.epochs": 2})
@@ -140,16 +125,6 @@ def test_disk_full_between_checkpoints_is_said_and_the_run_goes_on_later(
         resumed.until(lambda: steps_written(run) > len(before)).send(signal.SIGTERM).wait()
         assert "going on from step-0000" in resumed.output
         assert course(run)[:50] == before[:50]
-
-
-def fill(path: Path) -> None:
-    """Write until no space is left."""
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            return
 
 
 @needs_mount

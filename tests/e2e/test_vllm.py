@@ -6,6 +6,7 @@ Most of it runs only where vLLM is installed; docs/reinforcement-learning.md say
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from commands import Commands, Ended
+from disks import fill, needs_mount, read_only, small_disk
 from run_folders import read_lines, steps_written, write_job
 from tests.conftest import make_model_folder, wait_until_gone, write_chats
 
@@ -23,8 +25,10 @@ from ytrain.models.load import load_language_model
 from ytrain.models.lora import add_adapter
 from ytrain.rl.rollout import Request, Rolled
 from ytrain.rl.tree import SampleTree
+from ytrain.rl.vllm.messages import EngineSettings
+from ytrain.rl.vllm.process import VllmProcess
 from ytrain.rl.vllm.rollout import vllm_rollout
-from ytrain_api.errors import SpecError, TrainingError
+from ytrain_api.errors import SpecError, TrainingError, TransientError
 from ytrain_api.rl import Rollout, Tree
 
 pytestmark = pytest.mark.e2e
@@ -166,7 +170,7 @@ def test_the_cut_of_top_p_leaves_the_probabilities(wide_folder: Path, tmp_path: 
 def test_an_engine_that_dies_is_told_and_leaves_nothing(wide_folder: Path, tmp_path: Path) -> None:
     model, rollout = loaded(wide_folder, lora=True), Rollout(engine="vllm", chains=2, max_new_tokens=4)
     with (
-        pytest.raises(TrainingError, match="vllm ended its process"),
+        pytest.raises(TransientError, match=r"was ended by SIGKILL \(out of memory\?\); run the same command"),
         vllm_rollout(model, wide_folder, rollout, None, [], max_tokens=80, folder=tmp_path) as engine,
     ):
         (worker,) = engines(tmp_path)
@@ -179,11 +183,75 @@ def test_an_engine_that_dies_is_told_and_leaves_nothing(wide_folder: Path, tmp_p
 def test_a_model_that_vllm_cannot_load_is_the_jobs_fault(wide_folder: Path, tmp_path: Path) -> None:
     model, rollout = loaded(wide_folder, lora=True), Rollout(engine="vllm", max_new_tokens=4)
     with (
-        pytest.raises(SpecError, match=r"spec\.rl\.rollout\.engine: vllm failed: .*log shows more"),
+        pytest.raises(SpecError, match=r"spec\.rl\.rollout\.engine: vllm failed: .*log shows more\n.*leave the field"),
         vllm_rollout(model, wide_folder, rollout, None, [], max_tokens=10_000, folder=tmp_path),
     ):
         pass
     assert not engines(tmp_path)
+
+
+def test_a_process_that_is_killed_while_it_starts_may_be_tried_again(tmp_path: Path) -> None:
+    settings = EngineSettings(
+        model=str(tmp_path),
+        dtype="float32",
+        vocabulary=258,
+        max_tokens=80,
+        temperature=1.0,
+        top_p=1.0,
+        stop_ids=(),
+        lora_rank=None,
+        gpu_memory_utilization=0.4,
+    )
+    with ThreadPoolExecutor() as pool:
+        starting = pool.submit(VllmProcess, settings, tmp_path)
+        while not (found := engines(tmp_path)):
+            assert not starting.done()
+        os.kill(found[0], signal.SIGKILL)
+        with pytest.raises(TransientError, match=r"ended by SIGKILL .*run the same command to go on"):
+            starting.result()
+    assert not engines(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_vllm_starts(wide_folder: Path, tmp_path: Path) -> None:
+    model, rollout = loaded(wide_folder, lora=True), Rollout(engine="vllm", max_new_tokens=4)
+    (tmp_path / "vllm").touch()
+    with (
+        pytest.raises(SpecError, match=r"--workdir: .*vllm is a file"),
+        vllm_rollout(model, wide_folder, rollout, None, [], max_tokens=80, folder=tmp_path / "vllm/rank-0"),
+    ):
+        pass
+
+
+@needs_mount
+def test_a_disk_too_small_for_the_weights_is_told_before_vllm_starts(wide_folder: Path, tmp_path: Path) -> None:
+    model, rollout = loaded(wide_folder, lora=False), Rollout(engine="vllm", max_new_tokens=4)
+    folder = tmp_path / "disk/rank-0"
+    with small_disk(tmp_path / "disk", 200):  # the model has more than a megabyte
+        with (
+            pytest.raises(TrainingError, match=r"the disk is full: .*weights-1 could not be written; free space"),
+            vllm_rollout(model, wide_folder, rollout, None, [], max_tokens=80, folder=folder),
+        ):
+            pass
+        assert list(folder.iterdir()) == []
+
+
+@needs_vllm
+@needs_mount
+def test_a_disk_that_takes_no_more_weights_is_told_and_the_engine_goes_on(wide_folder: Path, tmp_path: Path) -> None:
+    model, rollout = loaded(wide_folder, lora=True), Rollout(engine="vllm", chains=2, max_new_tokens=4)
+    folder = tmp_path / "disk/rank-0"
+    with (
+        small_disk(tmp_path / "disk", 8000),
+        vllm_rollout(model, wide_folder, rollout, None, [], max_tokens=80, folder=folder) as engine,
+    ):
+        with read_only(folder), pytest.raises(TrainingError, match="weights-1 cannot be made any more: Read-only"):
+            engine.sample(requests())
+        fill(tmp_path / "disk/filler")
+        with pytest.raises(TrainingError, match=r"the disk is full: .*weights-2 could not be written; free space"):
+            engine.sample(requests())
+        (tmp_path / "disk/filler").unlink()
+        assert engine.sample(requests()).trees
+        assert sorted(path.name for path in folder.iterdir()) == ["log", "tmp"]
 
 
 def engines(folder: Path) -> list[int]:
@@ -237,6 +305,18 @@ def test_a_killed_run_leaves_no_engine_and_goes_on(ytrain: Commands, job_place: 
     again = ytrain.start(job_place, "run", "tiny.yaml")
     again.until(lambda: "going on from" in again.output).wait().expect(0, "done, 8 steps")
     assert [line["step"] for line in read_lines(run / "metrics.jsonl")] == list(range(1, 9))
+
+
+@needs_vllm
+def test_a_run_whose_engine_is_killed_says_so_and_goes_on(ytrain: Commands, job_place: Path) -> None:
+    run = job_place / "runs/tiny"
+    command = ytrain.start(job_place, "run", "tiny.yaml")
+    command.until(lambda: any((run / "checkpoints").glob("step-*")))
+    (engine,) = engines(run / "vllm/rank-0")
+    os.kill(engine, signal.SIGKILL)
+    command.wait().expect(5, "vllm's process was ended by SIGKILL", "run the same command to go on")
+    assert [path.name for path in (run / "vllm/rank-0").iterdir()] == ["log"]
+    ytrain(job_place, "run", "tiny.yaml").expect(0, "going on from", "done, 8 steps")
 
 
 @pytest.mark.skipif(installed, reason="vLLM is installed beside ytrain")

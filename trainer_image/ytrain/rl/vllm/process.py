@@ -4,7 +4,9 @@ vLLM gets an interpreter of its own: it sets up torch, threads and torch.distrib
 rank that trains.
 """
 
+import errno
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ytrain.rl.vllm.messages import Continuation, EngineSettings, Failed, Question
-from ytrain_api.errors import SpecError, TrainingError
+from ytrain_api.errors import SpecError, TrainingError, TransientError
 
 INHERITED = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "LD_PRELOAD", "PATH", "PYTHONPATH", "TZ", "VIRTUAL_ENV")
 INHERITED_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "TORCHINDUCTOR_", "TRITON_", "VLLM_", "XDG_")
@@ -34,6 +36,11 @@ FIXED = {
     "HF_HUB_OFFLINE": "1",
 }
 SHOWN_LINES = 5
+ENDING_SECONDS = 10.0
+"""In which a process that has closed its end of the channel is gone."""
+
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
+"""Signals that end a process through no fault of its own."""
 
 
 class VllmProcess:
@@ -44,6 +51,8 @@ class VllmProcess:
 
     Raises:
         SpecError: vLLM cannot load the model, or not with these settings.
+        TransientError: the process was killed.
+        OSError: the disk is full.
     """
 
     def __init__(self, settings: EngineSettings, folder: Path) -> None:
@@ -66,7 +75,10 @@ class VllmProcess:
             self._ask(settings)
         except TrainingError as error:
             self.close()
-            raise SpecError(f"spec.rl.rollout.engine: {error}") from error
+            raise SpecError(
+                f"spec.rl.rollout.engine: {error}\nIf vLLM cannot take the model or these settings, leave the field "
+                "out: transformers samples then"
+            ) from error
         except BaseException:
             self.close()
             raise
@@ -76,6 +88,8 @@ class VllmProcess:
 
         Raises:
             TrainingError: the engine failed.
+            TransientError: its process was killed.
+            OSError: the disk is full.
         """
         answer: list[Continuation] = self._ask(question)
         return answer
@@ -93,13 +107,33 @@ class VllmProcess:
             self._channel.send(message)
             answer = self._channel.recv()
         except (EOFError, OSError) as error:
-            lines = self._log.read_text(errors="replace").strip().splitlines()[-SHOWN_LINES:]
-            raise TrainingError(
-                f"vllm ended its process; the end of {self._log}:\n  " + "\n  ".join(line[:300] for line in lines)
-            ) from error
+            raise self._ended() from error
         if isinstance(answer, Failed):
+            if "No space left" in answer.reason:
+                raise OSError(errno.ENOSPC, answer.reason)
             raise TrainingError(f"vllm failed: {answer.reason}; {self._log} shows more")
         return answer
+
+    def _ended(self) -> TrainingError | TransientError:
+        """What to tell of a process that said nothing at its end."""
+        process = os.pidfd_open(self._process.pid)
+        try:
+            select.select([process], [], [], ENDING_SECONDS)  # does not reap it: `close` has to find its group
+        finally:
+            os.close(process)
+        self.close()
+        lines = self._log.read_text(errors="replace").strip().splitlines()[-SHOWN_LINES:]
+        log = "\n  ".join([f"The end of {self._log}:", *(line[:300] for line in lines)] if lines else [])
+        code = self._process.returncode
+        if -code in FROM_OUTSIDE:
+            memory = " (out of memory?)" if -code == signal.SIGKILL else ""
+            return TransientError(
+                f"vllm's process was ended by {signal.Signals(-code).name}{memory}; run the same command to go on. "
+                "If memory is short, lower rl.rollout.gpuMemoryUtilization or, on a CPU, VLLM_CPU_KVCACHE_SPACE in the "
+                f"environment. {log}".rstrip()
+            )
+        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        return TrainingError(f"vllm ended its process with {how}. {log}".rstrip())
 
 
 def engine_environment(ours: Mapping[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ A chain's seed is fixed by its request's key; still the answers are not equal bi
 computes depends in its last digits on what it computes beside it.
 """
 
+import errno
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,13 +15,13 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from ytrain.models.folder import full_disk_told
+from ytrain.models.folder import check_writable, full_disk_told
 from ytrain.models.language_model import LanguageModel
 from ytrain.rl.chains import Chain, PromptChains, as_tree
 from ytrain.rl.rollout import Request, Rolled
 from ytrain.rl.vllm.messages import EngineSettings, Prefix, Question, Weights
 from ytrain.rl.vllm.process import VllmProcess
-from ytrain_api.errors import Diverged
+from ytrain_api.errors import Diverged, TrainingError
 from ytrain_api.rl import Rollout, Tree
 
 GPU_MEMORY_UTILIZATION = 0.4
@@ -52,10 +53,13 @@ def vllm_rollout(
         whole: opens what lets every rank use all weights alone, as `Engine.whole` does.
 
     Raises:
-        SpecError: vLLM cannot load the model.
+        SpecError: vLLM cannot load the model, or the folder cannot be written.
+        TransientError: vLLM's process was killed.
+        TrainingError: the disk is full.
     """
     folder = folder.resolve()  # a process reads it that may work elsewhere
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    check_writable(folder, field="--workdir")
     weights = _WeightsFolder(model, folder, whole)
     process: VllmProcess | None = None
     try:
@@ -70,7 +74,8 @@ def vllm_rollout(
             lora_rank=model.peft.peft_config["default"].r if model.peft is not None else None,
             gpu_memory_utilization=rollout.gpu_memory_utilization or GPU_MEMORY_UTILIZATION,
         )
-        process = VllmProcess(settings, folder)
+        with _full_disk_told(folder):
+            process = VllmProcess(settings, folder)
         yield VllmRollout(process, weights, rollout, tree, stop_ids)
     finally:
         if process is not None:
@@ -129,7 +134,8 @@ class VllmRollout:
         forwarded = 0
         if not rows:
             return forwarded
-        answers = self._process.ask(Question(weights=weights, prefixes=prefixes))
+        with _full_disk_told(self._weights.folder):
+            answers = self._process.ask(Question(weights=weights, prefixes=prefixes))
         for (group, chain), prefix, answer in zip(rows, prefixes, answers, strict=True):
             if not np.isfinite(answer.log_p).all():
                 raise Diverged(
@@ -149,17 +155,30 @@ class _WeightsFolder:
 
     def __init__(self, model: LanguageModel, folder: Path, whole: Callable[[], AbstractContextManager[None]]) -> None:
         self._model = model
-        self._folder = folder
+        self.folder = folder
         self._whole = whole
         self._written = 0
 
     def write(self) -> Weights:
-        """Write the weights as they are now; all ranks call it."""
+        """Write the weights as they are now; all ranks call it.
+
+        Raises:
+            TrainingError: the folder cannot be written any more, or the disk is full.
+        """
         self.remove()
         self._written += 1
-        folder = self._folder / f"weights-{self._written}"
+        folder = self.folder / f"weights-{self._written}"
         told = full_disk_told(f"{folder} could not be written; free space, then run the same command again")
         with told, self._whole():
+            try:
+                folder.mkdir(parents=True)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise
+                raise TrainingError(
+                    f"{folder} cannot be made any more: {error.strerror}; let this user write there, then run the "
+                    "same command to go on"
+                ) from error
             if self._model.peft is not None:
                 self._model.peft.save_pretrained(folder, selected_adapters=["default"])
             else:
@@ -168,7 +187,13 @@ class _WeightsFolder:
 
     def remove(self) -> None:
         """Remove what was written last."""
-        shutil.rmtree(self._folder / f"weights-{self._written}", ignore_errors=True)
+        shutil.rmtree(self.folder / f"weights-{self._written}", ignore_errors=True)
+
+
+def _full_disk_told(folder: Path) -> AbstractContextManager[None]:
+    return full_disk_told(
+        f"vllm cannot write in {folder} or in its caches; free space, then run the same command to go on"
+    )
 
 
 def _write_model(model: LanguageModel, folder: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -44,7 +45,8 @@ def main() -> None:
         while True:
             channel.send(engine.answer(asked.get()))
     except Exception as error:
-        traceback.print_exc()
+        with suppress(OSError):  # the log may be what fills the disk
+            traceback.print_exc()
         channel.send(Failed(f"{type(error).__name__}: {' '.join(str(error).split())[:LONGEST_REASON]}"))
         sys.exit(1)
 
