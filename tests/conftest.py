@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from tests.cluster.fixtures import (  # noqa: F401  for every test that wants a cluster
     api_cluster,
     cluster,
@@ -18,6 +19,10 @@ from tests.cluster.fixtures import (  # noqa: F401  for every test that wants a 
 )
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+# A busy machine takes its time: an example once took half a second, and hypothesis would fail it after a fifth.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
