@@ -12,6 +12,8 @@ BuiltinRewardKind = Literal["exact", "regex", "numeric", "jsonSchema", "length"]
 Advantage = Literal["auto", "tree", "grpo", "drGrpo", "reinforcePlusPlus"]
 Gate = Literal["none", "nlirg", "entropy"]
 RolloutEngine = Literal["transformers", "vllm"]
+MOST_ANSWERS = 4096
+"""Leaves of a tree: rounds, forks and branches multiply."""
 CallableUri = Annotated[
     str,
     StringConstraints(max_length=1024, pattern=r"^(pvc|file|configmap)://.+\.py:[A-Za-z_][A-Za-z0-9_]*$"),
@@ -216,5 +218,12 @@ class Rl(Block):
             "pruning compares hidden states, which vLLM does not give; leave pruning out, or choose "
             "rollout.engine transformers",
             ".tree.pruning",
+        ),
+        Rule(
+            "!has(self.tree) || "
+            f"self.rollout.chains + self.tree.rounds * self.tree.forks * self.tree.branches <= {MOST_ANSWERS}",
+            f"a prompt gets rollout.chains + rounds * forks * branches answers, which may be {MOST_ANSWERS} at most; "
+            "lower one of them",
+            ".tree",
         ),
     )

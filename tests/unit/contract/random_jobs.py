@@ -91,6 +91,8 @@ def keep_rules_of_method(method: str, block: dict[str, Any]) -> None:
     if method == "rl":
         block["reward"] = {"builtin": {"kind": "numeric", "tolerance": 0.5}}
         block.setdefault("tree", {})
+        if block["tree"].get("forks", 2) * block["tree"].get("branches", 2) > 128:  # in up to 16 rounds
+            block["tree"] |= {"forks": 8, "branches": 16}
         rollout = block.get("rollout", {})
         if rollout.get("engine") == "vllm":
             rollout.pop("topP", None)

@@ -62,6 +62,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("spec.rl.rollout.gpuMemoryUtilization", TREE | {"spec.rl.rollout": {"gpuMemoryUtilization": 0.5}}),
     ("spec.rl.rollout.topP", TREE | {"spec.rl.rollout": {"engine": "vllm", "topP": 0.9, "temperature": 0.7}}),
     ("spec.rl.tree.pruning", TREE | {"spec.rl.rollout": {"engine": "vllm"}, "spec.rl.tree.pruning": {}}),
+    ("spec.rl.tree", TREE | {"spec.rl.tree": {"rounds": 4, "forks": 32, "branches": 32}}),  # and 8 chains
     ("spec.model.source", {"spec.model.source": f"hf://{TOKEN}@hub/model"}),
     ("spec.data.systemPrompt", {"spec.data.systemPrompt": "use AKIAABCDEFGHIJKLMNOP"}),
     ("spec.data.systemPrompt", {"spec.data.systemPrompt": "key: sk-" + "x1" * 12}),
@@ -88,6 +89,7 @@ ACCEPTED: list[dict[str, Any]] = [
     TREE | {"spec.rl.objective.advantage": "tree", "spec.rl.tree": {}},
     TREE | {"spec.rl.rollout": {"engine": "vllm", "gpuMemoryUtilization": 0.5, "temperature": 0.7}, "spec.rl.tree": {}},
     TREE | {"spec.rl.rollout": {"engine": "vllm", "topP": 0.9}},
+    TREE | {"spec.rl.rollout.chains": 1024, "spec.rl.tree": {"rounds": 3, "forks": 32, "branches": 32}},
     TREE | {"spec.rl.rollout": {"topP": 0.9, "temperature": 0.7}, "spec.rl.tree.pruning": {}},
     {"spec.sft": ..., "spec.rl.reward.builtin": {"kind": "regex", "pattern": "a+"}},
     {"spec.sft": ..., "spec.rl.reward.python": {"source": "configmap://my/reward.py:score"}},

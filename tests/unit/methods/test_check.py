@@ -265,6 +265,12 @@ def test_answers_that_need_more_than_a_step_are_counted(place: Any) -> None:
     assert twice.between_steps + in_a_step_alone(twice) == 2 * (many.between_steps + in_a_step_alone(many))
 
 
+def test_a_step_answers_no_more_prompts_than_there_are(place: Any) -> None:
+    rl = {"reward": {"builtin": {"kind": "exact"}}, "rollout": {"promptsPerStep": 1000, "chains": 3}, "tree": {}}
+    result = place.check(sft=None, rl=rl)
+    assert result.answers_per_step == result.data.used * (3 + 1 * 2 * 2)
+
+
 def test_copies_for_a_checkpoint_are_bounded(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ytrain.methods.memory.PART_BYTES", 1000)
     assert place.check().memory.need.checkpoint_copies == 5000

@@ -200,7 +200,7 @@ def _foretell(
 ) -> None:
     dataset = inputs.train.dataset
     course = result.course = foretell_course(spec, config, dataset, device)
-    result.answers_per_step = rl.answers_per_step(spec.rl) if spec.rl else None
+    result.answers_per_step = rl.answers_per_step(spec.rl, len(dataset)) if spec.rl else None
     result.windows = foretell_windows(spec, dataset)
     try:
         result.memory = result.findings.attempt(

@@ -22,10 +22,11 @@ def method(rl: Rl) -> Method:
     )
 
 
-def answers_per_step(rl: Rl) -> int:
-    """Answers that a step samples, before pruning, where every answer has tokens enough to fork."""
+def answers_per_step(rl: Rl, prompts: int) -> int:
+    """Answers that a step samples at most, of a job with so many prompts: before pruning, every token forked that may
+    be."""
     forked = rl.tree.rounds * rl.tree.forks * rl.tree.branches if rl.tree else 0
-    return rl.rollout.prompts_per_step * (rl.rollout.chains + forked)
+    return min(rl.rollout.prompts_per_step, prompts) * (rl.rollout.chains + forked)
 
 
 def findings(spec: Spec) -> list[str]:
