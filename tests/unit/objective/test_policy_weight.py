@@ -39,9 +39,7 @@ def policy_weight(gain: float, blame: float) -> PolicyWeight:
         (3.0, -2.0, -6.0, 6.0),  # nor a bad one that became likelier
     ],
 )
-def test_each_side_is_clipped_at_its_own_limit(
-    ratio: float, advantage: float, weight: float, surrogate: float
-) -> None:
+def test_each_side_is_clipped_at_its_own_limit(ratio: float, advantage: float, weight: float, surrogate: float) -> None:
     policy = policy_weight(max(advantage, 0.0), min(advantage, 0.0))
     loss_R = -(torch.tensor([ratio], dtype=torch.float64).log() + SAMPLED)
     assert policy(loss_R, None, slice(None)).item() == pytest.approx(weight)
