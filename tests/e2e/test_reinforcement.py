@@ -245,6 +245,27 @@ def test_rewards_that_never_come_end_the_run(ytrain: Commands, place: Path, mode
     assert "step 1: " in ended.output
 
 
+SLOW_ONCE = """
+import time
+from pathlib import Path
+
+def score(answer, **rest):
+    if Path("runs/tiny/metrics.jsonl").read_text() and not Path("slow").exists():
+        Path("slow").touch()
+        time.sleep(12)
+    return len(answer)
+"""
+
+
+def test_a_slow_reward_is_no_hang(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    (place / "reward.py").write_text(SLOW_ONCE)
+    reward = {"python": {"source": "file://./reward.py:score", "timeout": "60s"}}
+    changes = {"rl": RL | {"reward": reward}, "policy": {"hangTimeout": "5s"}, "optimization.maxSteps": 3}
+    write_job(place, model_folder, JOB | changes)
+    ended = ytrain(place, "run", "tiny.yaml", "--processes", "2").expect(0, "done, 3 steps")
+    assert (place / "slow").exists() and "no step for" not in ended.output
+
+
 def test_rewards_that_tell_nothing_apart_are_told(ytrain: Commands, place: Path, model_folder: Path) -> None:
     (place / "reward.py").write_text("def score(**rest):\n    return 1\n")
     write_job(place, model_folder, {**JOB, "optimization.epochs": 1})

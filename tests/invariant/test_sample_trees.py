@@ -205,6 +205,15 @@ def test_the_cache_is_at_most_as_large_as_foretold(tree: Tree | None, monkeypatc
     assert 0.6 * foretold < max(seen) <= foretold
 
 
+def test_every_token_is_a_sign_of_life() -> None:
+    beats: list[None] = []
+    engine = TransformersRollout(
+        random_model(), Rollout(chains=2, max_new_tokens=9), None, [], beat=lambda: beats.append(None)
+    )
+    engine.sample(requests())
+    assert len(beats) == 9
+
+
 def test_pruning_keeps_the_mass_of_all_branches() -> None:
     pruning = Pruning(lookahead_tokens=2, distance=2.0)  # all siblings are alike
     rolled = sampler(random_model(), Tree(rounds=1, forks=2, branches=4, pruning=pruning)).sample(requests())

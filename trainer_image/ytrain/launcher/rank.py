@@ -30,6 +30,9 @@ from ytrain_api.errors import Preempted, YTrainError
 from ytrain_api.protocol import Facts
 
 AGENT_GONE = 1
+BEAT_SECONDS = 1.0
+"""Least time between two signs of life inside a step."""
+
 LOCK_SECONDS = 30.0
 """How long the ranks of the generation before may take to end and let go of the run folder."""
 
@@ -115,6 +118,7 @@ class ChannelProgress:
     def __init__(self, channel: Connection) -> None:
         self._channel = channel
         self._lock = threading.Lock()
+        self._beaten_at = -BEAT_SECONDS
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send a message; an agent that is gone is noticed elsewhere."""
@@ -135,6 +139,13 @@ class ChannelProgress:
     def step(self, metrics: Mapping[str, Any], total_steps: int) -> None:
         """An optimizer step is done."""
         self.send({"activity": "training", "step": dict(metrics), "total": total_steps, "at": time.time()})
+
+    def beat(self) -> None:
+        """Whatever is sent is a sign of life."""
+        now = time.monotonic()
+        if now - self._beaten_at >= BEAT_SECONDS:
+            self._beaten_at = now
+            self.send({})
 
     def note(self, text: str) -> None:
         """Something worth a line."""

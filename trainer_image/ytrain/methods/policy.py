@@ -60,7 +60,7 @@ def policy_learner(
         return str(tokenizer.decode(ids.tolist(), skip_special_tokens=True))
 
     with (
-        open_rewards(rl.reward, inputs.sources) as rewards,
+        open_rewards(rl.reward, inputs.sources, beat=progress.beat) as rewards,
         _rollout(rl, inputs, models, moves, stop_ids, folder, world, progress) as rollout,
     ):
         yield PolicyLearner(
@@ -97,7 +97,7 @@ def _rollout(
 ) -> Iterator[RolloutEngine]:
     """What samples; where that is a process, it ends with the block."""
     if rl.rollout.engine == "transformers":
-        yield TransformersRollout(models.current, rl.rollout, rl.tree, stop_ids, whole=moves.whole)
+        yield TransformersRollout(models.current, rl.rollout, rl.tree, stop_ids, whole=moves.whole, beat=progress.beat)
         return
     progress.phase("starting vLLM")
     with vllm_rollout(

@@ -37,6 +37,9 @@ class Progress(Protocol):
     def step(self, metrics: Mapping[str, Any], total_steps: int) -> None:
         """An optimizer step is done; `metrics` is its line of metrics.jsonl."""
 
+    def beat(self) -> None:
+        """The work goes on inside a step, however long that takes. May be called as often as one likes."""
+
     def note(self, text: str) -> None:
         """Something worth a line of its own."""
 
@@ -112,6 +115,9 @@ class LogProgress:
         remaining = self._rate.remaining(total_steps - step)
         self._print(f"step {step}/{total_steps} ({step / total_steps:.0%})  {step_words(metrics, remaining)}")
 
+    def beat(self) -> None:
+        """Nothing to print."""
+
     def note(self, text: str) -> None:
         """Print the text."""
         self._print(text)
@@ -166,6 +172,9 @@ class TerminalProgress:
         step = int(metrics["step"])
         words = step_words(metrics, self._rate.remaining(total_steps - step))
         self._bar.update(self._task, total=total_steps, completed=step, count=f"{step}/{total_steps}", words=words)
+
+    def beat(self) -> None:
+        """Nothing to show."""
 
     def note(self, text: str) -> None:
         """Print the text above the live line."""

@@ -37,6 +37,7 @@ class TransformersRollout:
     Args:
         stop_ids: tokens that end an answer.
         whole: opens what lets every rank use all weights alone, as `Engine.whole` does.
+        beat: called with every token that is decoded.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class TransformersRollout:
         stop_ids: Sequence[int],
         *,
         whole: Callable[[], AbstractContextManager[None]] = nullcontext,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._model = model
+        self._beat = beat
         self._whole = whole
         self._rollout = rollout
         self._tree = tree
@@ -70,7 +73,7 @@ class TransformersRollout:
         rounds = self._tree.rounds if self._tree is not None else 0
         with self._model.generating():
             groups = [PromptChains(request, self._rollout.max_new_tokens) for request in requests]
-            decoding = _Decoding(self._model, self._rollout, self._stop_ids)
+            decoding = _Decoding(self._model, self._rollout, self._stop_ids, self._beat)
             decoding.begin(groups, self._rollout.chains, keep_caches=rounds > 0)
             for number in range(1, rounds + 1):
                 assert self._tree is not None
@@ -112,10 +115,13 @@ class _Batch:
 class _Decoding:
     """Decodes the chains of some prompts, and keeps their caches as long as forks may need them."""
 
-    def __init__(self, model: LanguageModel, rollout: Rollout, stop_ids: frozenset[int]) -> None:
+    def __init__(
+        self, model: LanguageModel, rollout: Rollout, stop_ids: frozenset[int], beat: Callable[[], None]
+    ) -> None:
         self._model = model
         self._rollout = rollout
         self._stop_ids = stop_ids
+        self._beat = beat
         self._head = at_temperature(model.head(), rollout.temperature).cast(model.compute_dtype)
         self._caches: dict[Chain, KeysAndValues] = {}
         self.forwarded = 0
@@ -192,6 +198,7 @@ class _Decoding:
         embeddings: dict[Chain, Tensor] = {}
         taken = 0
         while batch.chains and (steps is None or taken < steps):
+            self._beat()
             live = self._draw(batch)
             taken += 1
             if keep_caches:

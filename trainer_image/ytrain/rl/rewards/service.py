@@ -1,7 +1,7 @@
 """Opens the reward that a job names, and scores samples with it, some of them at once."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ytrain.data.workers import usable_cores
@@ -14,14 +14,15 @@ from ytrain_api.errors import SpecError
 from ytrain_api.rl import Reward
 
 MOST_PROCESSES = 16
+BEAT_SECONDS = 1.0
 PYTHON_SOURCE = "spec.rl.reward.python.source"
 
 
 class RewardService:
     """The open reward of a job; made by `open_rewards`."""
 
-    def __init__(self, runner: asyncio.Runner, scorer: Scorer) -> None:
-        self._runner, self._scorer = runner, scorer
+    def __init__(self, runner: asyncio.Runner, scorer: Scorer, beat: Callable[[], None]) -> None:
+        self._runner, self._scorer, self._beat = runner, scorer, beat
 
     def score(self, items: Sequence[Sample]) -> list[float | Failure]:
         """A finite reward or a failure for each item, in their order. Never raises for what user code does."""
@@ -35,19 +36,32 @@ class RewardService:
             for i in waiting:
                 results[i] = await self._scorer.score(items[i])
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._scorer.at_once, len(items))):
-                group.create_task(take())
+        beating = asyncio.create_task(self._beat_on())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._scorer.at_once, len(items))):
+                    group.create_task(take())
+        finally:
+            beating.cancel()
         return results
+
+    async def _beat_on(self) -> None:
+        """A slow reward is no hang: every call has a timeout of its own."""
+        while True:
+            self._beat()
+            await asyncio.sleep(BEAT_SECONDS)
 
 
 @contextmanager
-def open_rewards(reward: Reward, sources: Sources, *, processes: int | None = None) -> Iterator[RewardService]:
+def open_rewards(
+    reward: Reward, sources: Sources, *, processes: int | None = None, beat: Callable[[], None] = lambda: None
+) -> Iterator[RewardService]:
     """Opens a reward until the context ends. Not to be used inside a running event loop.
 
     Args:
         sources: resolves the file of a Python reward.
         processes: worker processes at most, for Python and built-in rewards. None: one a usable core, at most 16.
+        beat: called about every second while answers are scored.
 
     Raises:
         SpecError: the reward's file, function, pattern or schema is wrong; the message names the field.
@@ -56,7 +70,7 @@ def open_rewards(reward: Reward, sources: Sources, *, processes: int | None = No
     with asyncio.Runner() as runner:
         scorer = runner.run(_opened(reward, sources, at_once))
         try:
-            yield RewardService(runner, scorer)
+            yield RewardService(runner, scorer, beat)
         finally:
             runner.run(scorer.close())
 
