@@ -1,6 +1,7 @@
 """Reinforcement learning from job file to output: it learns what is rewarded, resumes exactly, tells what is wrong."""
 
 import json
+import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -237,12 +238,14 @@ def test_model_that_never_ends_an_answer(ytrain: Commands, place: Path, tmp_path
     ytrain(place, "run", "tiny.yaml").expect(2, "no end-of-sequence token", "eos_token", "tokenizer_config.json")
 
 
-def test_rewards_that_never_come_end_the_run(ytrain: Commands, place: Path, model_folder: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_rewards_that_never_come_end_the_run(ytrain: Commands, place: Path, model_folder: Path, processes: int) -> None:
     (place / "reward.py").write_text("def score(**rest):\n    raise KeyError('gold')\n")
     write_job(place, model_folder, JOB)
     ytrain(place, "check", "tiny.yaml").expect(0, "warning: the reward gives nothing for any of the 3 samples shown")
-    ended = ytrain(place, "run", "tiny.yaml").expect(4, "no answer got a reward in 3 steps", "KeyError", "reward.py:2")
-    assert "step 1: " in ended.output
+    ended = ytrain(place, "run", "tiny.yaml", "--processes", f"{processes}")
+    ended.expect(4, "no answer got a reward in 3 steps", "KeyError", "reward.py:2")
+    assert re.search(r"step 1: (\d+) of \1 answers got no reward; \1 of them: reward.py:score raised", ended.output)
 
 
 SLOW_ONCE = """

@@ -79,7 +79,9 @@ def policy_learner(
             seed=spec.optimization.seed,
             decode=decode,
             start=models.start() if spec.model.lora or rl.objective.base_anchor else None,
-            watch=Watch(note=progress.note if world.leads else lambda _: None, total_steps=steps.total_steps),
+            watch=Watch(
+                world=world, note=progress.note if world.leads else lambda _: None, total_steps=steps.total_steps
+            ),
             keep=keep,
         )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ytrain.engine.world import World
 from ytrain.rl.credit import Group
 from ytrain.rl.rewards import Failure
 from ytrain.training.plan import Step
@@ -18,10 +19,15 @@ FAILED_STEPS = 3
 """Steps in a row without a single scored answer after which a run ends."""
 
 
+SHOWN_REASONS = 3
+"""Of the failures of a step; the others are counted."""
+
+
 @dataclass(kw_only=True)
 class Watch:
-    """Sees every step of a run; all ranks have one, and the one of rank 0 speaks."""
+    """Sees every step of a run; all ranks have one and call it, and the one of rank 0 speaks."""
 
+    world: World
     note: Callable[[str], None]
     total_steps: int
     _failed_steps: int = field(default=0, init=False)
@@ -37,7 +43,7 @@ class Watch:
         self._rewards(step, rl, groups)
         self._mixture(step, rl)
         gap = rl["logProbGap"]
-        if gap is not None and gap > LARGE_GAP and not self._gap_told:
+        if gap is not None and not gap <= LARGE_GAP and not self._gap_told:
             self._gap_told = True
             self.note(
                 f"step {step.number}: the log-probabilities of sampler and trainer differ by {gap:.3f} nats in the "
@@ -45,14 +51,22 @@ class Watch:
             )
 
     def _rewards(self, step: Step, rl: Mapping[str, Any], groups: Sequence[Group]) -> None:
-        failures = [o for group in groups for o in group.outcomes.values() if isinstance(o, Failure)]
         self._failed_steps = self._failed_steps + 1 if rl["rewardMean"] is None else 0
-        if not failures and not self._failed_steps:
+        if not rl["failedRewards"]:
             return
-        (reason, count), *_ = Counter(f.reason for f in failures).most_common(1) or [("on another rank", 0)]
-        detail = next((f.detail for f in failures if f.reason == reason and f.detail), "")
-        words = f"{rl['failedRewards']} of {rl['leaves']} answers got no reward; {count} of them: {reason}"
-        words += f" ({detail})" if detail else ""
+        failures = [o for group in groups for o in group.outcomes.values() if isinstance(o, Failure)]
+        details = {f.reason: f.detail for f in reversed(failures)}
+        counts: Counter[str] = Counter()
+        for of_rank, details_of_rank in self.world.gather([Counter(f.reason for f in failures), details]):
+            counts.update(of_rank)
+            details = details_of_rank | details
+        commonest = [
+            f"{count} of them: {reason}" + (f" ({details[reason]})" if details[reason] else "")
+            for reason, count in counts.most_common(SHOWN_REASONS)
+        ]
+        words = f"{rl['failedRewards']} of {rl['leaves']} answers got no reward; {'; '.join(commonest)}"
+        if len(counts) > SHOWN_REASONS:
+            words += f"; and {len(counts) - SHOWN_REASONS} more reasons"
         self.note(f"step {step.number}: {words}")
         if self._failed_steps >= FAILED_STEPS:
             raise RewardError(
