@@ -177,6 +177,46 @@ def by_definition(tree: SampleTree, rewards: dict[int, float], leaf: int, kind: 
     return np.full(len(path), centred)
 
 
+def test_the_figures_of_a_step_are_those_of_its_trees() -> None:
+    figures, _, groups = step_of(random_model(), Objective(advantage="tree"))
+    rl, trees = figures["rl"], [tree for tree, _ in groups]
+    leaves = [(tree, leaf, prompt) for tree, prompt in groups for leaf in tree.leaves]
+    outcomes = [
+        (tree.leaves[leaf].mass, reward(" ".join(map(str, tree.answer(leaf).tolist())), prompt.text))
+        for tree, leaf, prompt in leaves
+    ]
+    scored = [(mass, outcome) for mass, outcome in outcomes if not isinstance(outcome, Failure)]
+    masses, rewards = map(np.asarray, zip(*scored, strict=True))
+    mean = (masses * rewards).sum() / masses.sum()
+    sampled = sum(tree.tokens for tree in trees)
+    lengths = [len(tree.answer(leaf)) for tree, leaf, _ in leaves]
+    merged = sum(tree.leaves[leaf].mass - 1 for tree, leaf, _ in leaves)
+    expected = {
+        "rewardMean": mean,
+        "rewardDeviation": np.sqrt((masses * (rewards - mean) ** 2).sum() / masses.sum()),
+        "failedRewards": len(leaves) - len(scored),
+        "groups": 3,
+        "mixedGroups": 2,
+        "trainedGroups": 2,
+        "mixedPerThousandTokens": 2000 / sampled,
+        "leaves": len(leaves),
+        "sampledTokens": sampled,
+        "leavesPerThousandTokens": 1000 * len(leaves) / sampled,
+        "answerTokens": np.mean(lengths),
+        "truncatedShare": np.mean([not tree.leaves[leaf].ended for tree, leaf, _ in leaves]),
+        "forwardedPerLeaf": rl["forwardedTokens"] / len(leaves),
+        "forwardedPerLeafAlone": np.mean(lengths) + np.mean([len(prompt.ids) for *_, prompt in leaves]) - 1,
+        "entropy": np.concatenate([node.entropy for tree in trees for node in tree.nodes]).mean(),
+        "clipFraction": 0,
+        "klToStart": None,
+    }
+    assert {name: rl[name] for name in expected} == {
+        name: value if value is None else pytest.approx(value, rel=1e-5) for name, value in expected.items()
+    }
+    assert 0 < rl["prunedShare"] < 1 and merged > 0
+    assert 0 < rl["logProbGap"] < 1e-5 and rl["logProbGap"] <= rl["largestLogProbGap"] < 1e-4
+
+
 @pytest.mark.parametrize(
     "objective",
     [

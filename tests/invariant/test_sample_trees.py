@@ -16,7 +16,7 @@ from ytrain.objective.head import Objective, Reference, label_losses, objective_
 from ytrain.objective.policy import PolicyWeight
 from ytrain.rl.advantages import node_values
 from ytrain.rl.layout import Layout, Weights, ancestor_mask, lay_out, parts, tree_row
-from ytrain.rl.rollout import Request
+from ytrain.rl.rollout import Request, Rolled
 from ytrain.rl.sampler import TransformersRollout, _Decoding, at_temperature, drawn
 from ytrain.rl.tree import ROOT, Leaf, Node, SampleTree
 from ytrain_api.errors import Diverged
@@ -188,7 +188,27 @@ def test_a_fork_forwards_one_token_of_what_it_shares() -> None:
     "tree", [None, Tree(rounds=1, forks=2, branches=2), Tree(rounds=2, forks=2, branches=4)], ids=["chains", "1", "2"]
 )
 def test_the_cache_is_at_most_as_large_as_foretold(tree: Tree | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, seen, draw = random_model(), [0], _Decoding._draw
+    rollout = Rollout(prompts_per_step=3, chains=4, max_new_tokens=12)
+    peak, _ = sampled_with(rollout, tree, monkeypatch)
+    rl = Rl.model_validate({"reward": {"builtin": {"kind": "exact"}}, "rollout": rollout, "tree": tree})
+    longest = max(len(request.prompt_ids) for request in requests())
+    foretold = sampling_cache_bytes(rl, random_model().module.config, longest, torch.float32)
+    assert 0.6 * foretold < peak <= foretold
+
+
+def test_a_tree_computes_less_than_as_many_chains_and_holds_a_little_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = Tree(rounds=1, forks=3, branches=2)
+    of_tree, trees = sampled_with(Rollout(chains=6, max_new_tokens=30), tree, monkeypatch)
+    of_chains, chains = sampled_with(Rollout(chains=12, max_new_tokens=30), None, monkeypatch)
+    assert [len(one.leaves) for one in trees.trees] == [len(one.leaves) for one in chains.trees] == [12] * 3
+    assert trees.forwarded < 0.9 * chains.forwarded
+    # What is kept of six chains, and six branches that wait for one another, against twelve chains.
+    assert of_tree < 1.3 * of_chains
+
+
+def sampled_with(rollout: Rollout, tree: Tree | None, monkeypatch: pytest.MonkeyPatch) -> tuple[int, Rolled]:
+    """Most bytes of keys and values that were held at a time, and what was sampled."""
+    seen, draw = [0], _Decoding._draw
 
     def measured(decoding: _Decoding, batch: Any) -> list[int]:
         kept = [tensor for cache in decoding._caches.values() for layer in cache for tensor in layer]
@@ -196,13 +216,10 @@ def test_the_cache_is_at_most_as_large_as_foretold(tree: Tree | None, monkeypatc
         seen.append(sum(tensor.nbytes for tensor in (*kept, *live)))
         return draw(decoding, batch)
 
-    monkeypatch.setattr(_Decoding, "_draw", measured)
-    rollout = Rollout(prompts_per_step=3, chains=4, max_new_tokens=12)
-    TransformersRollout(model, rollout, tree, []).sample(requests())
-    rl = Rl.model_validate({"reward": {"builtin": {"kind": "exact"}}, "rollout": rollout, "tree": tree})
-    longest = max(len(request.prompt_ids) for request in requests())
-    foretold = sampling_cache_bytes(rl, model.module.config, longest, torch.float32)
-    assert 0.6 * foretold < max(seen) <= foretold
+    with monkeypatch.context() as patch:
+        patch.setattr(_Decoding, "_draw", measured)
+        rolled = TransformersRollout(random_model(), rollout, tree, []).sample(requests())
+    return max(seen), rolled
 
 
 def test_every_token_is_a_sign_of_life() -> None:

@@ -49,6 +49,12 @@ def endpoint() -> Iterator[Endpoint]:
                 return
             if body == "close":
                 return
+            if body == "half":
+                self.send_response(status)
+                self.send_header("Content-Length", "100")
+                self.end_headers()
+                self.wfile.write(b'{"reward": 1')
+                return
             self.send_response(status)
             if status == 302:
                 self.send_header("Location", "/elsewhere")
@@ -89,6 +95,7 @@ CASES = [
     ((500, "broken"), "the endpoint answered 500"),
     ((302, ""), "the endpoint answered 302"),
     ((200, "close"), "the endpoint broke off (ServerDisconnectedError)"),
+    ((200, "half"), "the endpoint broke off (ClientPayloadError)"),
 ]
 
 
@@ -99,6 +106,12 @@ def test_what_an_endpoint_may_answer(endpoint: Endpoint, tmp_path: Path) -> None
     assert told == [expected for _, expected in CASES]
     assert len(endpoint.asked) == len(CASES)  # nothing that may have been scored was asked again
     assert endpoint.asked[0] | {"answer": ""} == {"prompt": "2 + 2 =", "answer": "", "record": {"id": 7}}
+
+
+def test_a_redirect_is_told_with_its_goal(endpoint: Endpoint, tmp_path: Path) -> None:
+    with opened({"http": {"url": endpoint.url}}, tmp_path) as service:
+        (failure,) = service.score([sample(json.dumps((302, "")))])
+    assert isinstance(failure, Failure) and failure.detail == "redirects are not followed: /elsewhere"
 
 
 def test_an_endpoint_that_hangs_costs_its_own_sample(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -140,4 +153,6 @@ def test_an_endpoint_that_is_not_there() -> None:
             finally:
                 await scorer.close()
 
-        assert asyncio.run(scored()) == Failure("the endpoint cannot be reached")
+        failure = asyncio.run(scored())
+        assert isinstance(failure, Failure) and failure.reason == "the endpoint cannot be reached"
+        assert f"127.0.0.1:{unused.getsockname()[1]}" in failure.detail

@@ -64,6 +64,7 @@ def step_figures(
         "rewardDeviation": None if variance is None else max(0.0, variance) ** 0.5,
         **{name: int(total[name]) for name in ("groups", "mixedGroups", "leaves", "failedRewards")},
         **{name: int(total[name]) for name in ("sampledTokens", "forwardedTokens")},
+        "leavesPerThousandTokens": 1000 * total["leaves"] / max(1.0, total["sampledTokens"]),
         "answerTokens": total["answerTokens"] / max(1.0, total["leaves"]),
         "truncatedShare": total["truncated"] / max(1.0, total["leaves"]),
         "forwardedPerLeaf": total["forwardedTokens"] / max(1.0, total["leaves"]),

@@ -23,6 +23,10 @@ WAITS = (0.5, 1.0, 2.0, 4.0)
 class _NotScored(Exception):
     """The endpoint has certainly not scored the sample."""
 
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
 
 class HttpScorer:
     """Asks the endpoint at `url`; a request takes at most `seconds`."""
@@ -46,9 +50,9 @@ class HttpScorer:
         for wait in (*self._waits, None):
             try:
                 return await self._ask(body)
-            except _NotScored as reason:
+            except _NotScored as ended:
                 if wait is None:
-                    return Failure(str(reason))
+                    return ended.failure
                 await asyncio.sleep(wait)
         raise AssertionError("the last attempt returns")
 
@@ -61,16 +65,19 @@ class HttpScorer:
         try:
             async with self._session.post(self._url, data=body, allow_redirects=False) as response:
                 if response.status in BUSY:
-                    raise _NotScored(f"the endpoint answered {response.status}")
+                    raise _NotScored(Failure(f"the endpoint answered {response.status}"))
                 content = b""
                 while len(content) <= LARGEST_ANSWER and (part := await response.content.read(LARGEST_ANSWER)):
                     content += part
         except TimeoutError:
             return Failure(f"the endpoint took longer than {self._seconds:g} s")
         except aiohttp.ClientConnectorError as error:
-            raise _NotScored("the endpoint cannot be reached") from error
+            raise _NotScored(Failure("the endpoint cannot be reached", str(error)[:300])) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Failure(f"the endpoint broke off ({type(error).__name__})", str(error)[:300])
+        if 300 <= response.status < 400:
+            goal = response.headers.get("Location", "nowhere")[:300]
+            return Failure(f"the endpoint answered {response.status}", f"redirects are not followed: {goal}")
         if response.status != 200:
             return Failure(f"the endpoint answered {response.status}", content[:300].decode(errors="replace"))
         if len(content) > LARGEST_ANSWER:
