@@ -9,19 +9,19 @@ from ytrain.engine.world import World
 from ytrain.rl.credit import Group
 from ytrain.rl.rewards import Failure
 from ytrain.rl.tree import ROOT, Leaf, Node, SampleTree
-from ytrain.rl.watch import LARGE_GAP, Watch
+from ytrain.rl.watch import LARGE_GAP, UNIFORM_STEPS, Watch
 from ytrain.training.plan import Step
 from ytrain_api.errors import RewardError
 
 pytestmark = pytest.mark.unit
-STEPS_PER_EPOCH = 4
 
 
 class Told:
     """A watch, the steps that it saw, and what it said."""
 
-    def __init__(self, total_steps: int = 100) -> None:
+    def __init__(self, total_steps: int = 1000, steps_per_epoch: int = 4) -> None:
         self.notes: list[str] = []
+        self.steps_per_epoch = steps_per_epoch
         self.watch = Watch(world=World(), note=self.notes.append, total_steps=total_steps)
         self.steps = 0
 
@@ -38,7 +38,7 @@ class Told:
             "logProbGap": 1e-6,
             "largestLogProbGap": 1e-5,
         }
-        step = Step(number=self.steps, epoch=self.steps / STEPS_PER_EPOCH, rows=(), labels=0, lengths=())
+        step = Step(number=self.steps, epoch=self.steps / self.steps_per_epoch, rows=(), labels=0, lengths=())
         self.watch.see(step, rl | figures, [group(outcomes)])
         return list(self.notes)
 
@@ -84,6 +84,16 @@ def test_an_epoch_without_a_mixed_group_is_told_with_what_helps() -> None:
 def test_a_run_that_is_shorter_than_an_epoch_is_told_too() -> None:
     told = Told(total_steps=2)
     assert told.see([1.0, 1.0]) == [] and told.see([1.0, 1.0])[0].startswith("steps 1 to 2")
+
+
+def test_many_steps_without_a_mixed_group_are_told_before_a_long_epoch_is_over() -> None:
+    told = Told(steps_per_epoch=500)
+    told.see([0.0, 1.0])
+    notes = [note for _ in range(2 * UNIFORM_STEPS) for note in told.see([1.0, 1.0])]
+    (note,) = notes
+    assert note.startswith(f"steps 2 to {UNIFORM_STEPS + 1}: the answers to each prompt all got the same reward")
+    told.see([0.0, 1.0])
+    assert len([note for _ in range(UNIFORM_STEPS) for note in told.see([1.0, 1.0])]) == 1
 
 
 def test_failures_are_told_by_reason_the_commonest_first() -> None:

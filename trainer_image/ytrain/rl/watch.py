@@ -23,6 +23,10 @@ SHOWN_REASONS = 3
 """Of the failures of a step; the others are counted."""
 
 
+UNIFORM_STEPS = 20
+"""Steps in a row without a mixed group that are told before the epoch is over, which may be long."""
+
+
 @dataclass(kw_only=True)
 class Watch:
     """Sees every step of a run; all ranks have one and call it, and the one of rank 0 speaks."""
@@ -33,6 +37,7 @@ class Watch:
     _failed_steps: int = field(default=0, init=False)
     _gap_told: bool = field(default=False, init=False)
     _mixed_since: tuple[int, int] | None = field(default=None, init=False)
+    _uniform_steps: int = field(default=0, init=False)
 
     def see(self, step: Step, rl: Mapping[str, Any], groups: Sequence[Group]) -> None:
         """Look at the figures of a step.
@@ -75,16 +80,20 @@ class Watch:
             )
 
     def _mixture(self, step: Step, rl: Mapping[str, Any]) -> None:
-        """Tells where a whole epoch had no group whose rewards differ."""
+        """Tells where a whole epoch, or many steps in a row, had no group whose rewards differ."""
         since, mixed = self._mixed_since or (step.number, 0)
         mixed += rl["mixedGroups"]
         self._mixed_since = (since, mixed)
-        if step.epoch != int(step.epoch) and step.number != self.total_steps:
+        self._uniform_steps = 0 if rl["mixedGroups"] or self._failed_steps else self._uniform_steps + 1
+        over = step.epoch == int(step.epoch) or step.number == self.total_steps
+        if over:
+            self._mixed_since = None
+        if self._uniform_steps == UNIFORM_STEPS:
+            since = step.number - UNIFORM_STEPS + 1
+        elif not over or mixed or self._failed_steps:
             return
-        self._mixed_since = None
-        if not mixed and not self._failed_steps:
-            self.note(
-                f"steps {since} to {step.number}: the answers to each prompt all got the same reward, so nothing was "
-                "learned. Give a reward that tells better from worse (parts of an answer, its form), take easier or "
-                "harder prompts, or raise rl.rollout.chains or temperature"
-            )
+        self.note(
+            f"steps {since} to {step.number}: the answers to each prompt all got the same reward, so nothing was "
+            "learned. Give a reward that tells better from worse (parts of an answer, its form), take easier or "
+            "harder prompts, or raise rl.rollout.chains or temperature"
+        )
