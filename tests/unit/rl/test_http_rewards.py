@@ -88,6 +88,7 @@ CASES = [
     ((200, "1"), NO_NUMBER),
     ((200, '{"reward": NaN}'), "the endpoint's reward is nan, and not a finite number"),
     ((200, '{"reward": 1e999}'), "the endpoint's reward is inf, and not a finite number"),
+    ((200, '{"reward": -1e13}'), "the endpoint's reward is -1e+13, beyond the 1e+12 that can be learned from"),
     ((200, '{"reward": 1' + 400 * "0" + "}"), "the endpoint's answer is no JSON with a finite reward"),
     ((200, "oops"), "the endpoint's answer is no JSON with a finite reward"),
     ((200, "[" * 60_000), "the endpoint's answer is no JSON with a finite reward"),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import aiohttp
 
 from ytrain.rl.rewards.sample import Failure, Sample, written
+from ytrain.rl.rewards.worker import LARGEST_REWARD
 
 IN_FLIGHT = 32
 LARGEST_ANSWER = 1 << 16
@@ -101,4 +102,6 @@ def _reward(content: bytes) -> float | Failure:
         return Failure("the endpoint's answer has no number as reward", shown)
     if reward - reward != 0:
         return Failure(f"the endpoint's reward is {reward}, and not a finite number", shown)
+    if abs(reward) > LARGEST_REWARD:
+        return Failure(f"the endpoint's reward is {reward:g}, beyond the {LARGEST_REWARD:g} that can be learned from")
     return reward

@@ -25,6 +25,8 @@ from typing import Any
 ARGUMENTS = ("prompt", "answer", "record")
 LONGEST_DETAIL = 300
 GRACE_SECONDS = 10.0
+LARGEST_REWARD = 1e12
+"""The squares of gradients overflow float32 some way above."""
 
 
 class Fault(Exception):
@@ -123,6 +125,8 @@ def call(function: Callable[..., object], name: str, file: Path, request: dict[s
         return {"failure": f"{name} raised {described(error, file)}", "detail": detail(error)}
     if not math.isfinite(reward):
         return {"failure": f"{name} returned {reward}, and not a finite number"}
+    if abs(reward) > LARGEST_REWARD:
+        return {"failure": f"{name} returned {reward:g}, beyond the {LARGEST_REWARD:g} that can be learned from"}
     return {"reward": reward}
 
 
