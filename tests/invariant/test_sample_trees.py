@@ -254,15 +254,24 @@ def test_a_draw_that_rounds_to_one_takes_the_last_token_there_is(top_p: float, l
     assert drawn(p_BV, draws_B, top_p).tolist() == [[last]]
 
 
-@pytest.mark.parametrize("pruning", [None, Pruning(lookahead_tokens=1)])
-def test_values_of_pruned_trees_are_right_in_expectation(pruning: Pruning | None) -> None:
+@pytest.mark.parametrize(
+    ("pruning", "tokens", "merged"),
+    [
+        (None, 2, (0.0, 0.0)),
+        (Pruning(lookahead_tokens=1), 2, (2 / 3, 2 / 3)),  # all branches end with the forked token, so all are alike
+        (Pruning(lookahead_tokens=1, distance=0.9), 3, (0.5, 0.66)),
+    ],
+)
+def test_values_of_pruned_trees_are_right_in_expectation(
+    pruning: Pruning | None, tokens: int, merged: tuple[float, float]
+) -> None:
     """The reward hangs on the second token, whose expectation the model tells exactly; 600 trees, four deviations."""
     model = random_model()
     prompt = requests((6,))[0].prompt_ids
-    rollout = Rollout(chains=1, max_new_tokens=2, temperature=1.0)
+    rollout = Rollout(chains=1, max_new_tokens=tokens, temperature=1.0)
     engine = TransformersRollout(model, rollout, Tree(rounds=1, forks=1, branches=3, pruning=pruning), [])
     rolled = engine.sample([Request(prompt, (9, number)) for number in range(600)])
-    assert rolled.pruned == (0 if pruning is None else 600 * 2), "all branches are alike before their first look"
+    assert merged[0] <= rolled.pruned / rolled.branches <= merged[1]
     values = []
     for tree in rolled.trees:
         rewards = {leaf: float(tree.answer(leaf)[1] % 5) for leaf in tree.leaves}
@@ -271,7 +280,7 @@ def test_values_of_pruned_trees_are_right_in_expectation(pruning: Pruning | None
         values.append(node_values(tree.parents, rewards, masses).group)
     error = np.std(values) / np.sqrt(len(values))
     assert np.mean(values) == pytest.approx(expected_reward(model, prompt), abs=4 * error)
-    assert error < 0.05
+    assert error < 0.06
 
 
 def expected_reward(model: LanguageModel, prompt: np.ndarray) -> float:
