@@ -264,21 +264,35 @@ def engines(folder: Path) -> list[int]:
     return found
 
 
+def write_rl_job(place: Path, model: Path, **more: Any) -> None:
+    """A job of 8 steps."""
+    optimization = {"learningRate": 2e-2, "epochs": 2}
+    changes = {"sft": ..., "rl": RL, "model.lora": {"rank": 4}, "optimization": optimization}
+    write_job(place, model, changes | {"checkpoint": {"everySteps": 1}, **more})
+
+
 @pytest.fixture
 def job_place(tmp_path: Path, wide_folder: Path) -> Path:
-    """A folder with 16 prompts, a reward and a job of 8 steps."""
+    """A folder with 16 prompts, a reward and a job."""
     write_chats(tmp_path / "chats.jsonl", 16)
     (tmp_path / "reward.py").write_text(
         "def score(prompt, answer, record):\n    return sum(c.isascii() for c in answer) / 6\n"
     )
-    optimization = {"learningRate": 2e-2, "epochs": 2}
-    changes = {"sft": ..., "rl": RL, "model.lora": {"rank": 4}, "optimization": optimization}
-    write_job(tmp_path, wide_folder, changes | {"checkpoint": {"everySteps": 1}})
+    write_rl_job(tmp_path, wide_folder)
     return tmp_path
 
 
+PARTITIONED = {"zeroStage": 3, "config": {"zero_optimization": {"stage3_param_persistence_threshold": 0}}}
+
+
 @needs_vllm
-def test_two_ranks_sample_and_train_to_an_output(ytrain: Commands, job_place: Path) -> None:
+@pytest.mark.parametrize(
+    ("lora", "deepspeed"), [({"rank": 4}, None), (None, PARTITIONED)], ids=["lora", "full, sharded"]
+)
+def test_two_ranks_sample_and_train_to_an_output(
+    ytrain: Commands, job_place: Path, wide_folder: Path, lora: dict[str, Any] | None, deepspeed: dict[str, Any] | None
+) -> None:
+    write_rl_job(job_place, wide_folder, **{"model.lora": lora, "deepspeed": deepspeed})
     ytrain(job_place, "check", "tiny.yaml").expect(0, "up to 28 answers")
     run = job_place / "runs/tiny"
     command = ytrain.start(job_place, "run", "tiny.yaml", "--processes", "2")
