@@ -66,7 +66,7 @@ def vllm_rollout(
         settings = EngineSettings(
             model=str(base.resolve() if model.peft is not None else weights.write().folder),
             dtype=str(model.compute_dtype).removeprefix("torch."),
-            vocabulary=model.head().weight_VD.shape[0],
+            vocabulary=model.module.config.get_text_config().vocab_size,
             max_tokens=max_tokens,
             temperature=rollout.temperature,
             top_p=rollout.top_p,
@@ -200,7 +200,11 @@ def _write_model(model: LanguageModel, folder: Path) -> None:
     """Write the whole model in its compute type, with an output head of its own also where it is the embedding."""
     module: Any = model.module
     state = {name: tensor.to(model.compute_dtype) for name, tensor in module.state_dict().items()}
-    module.save_pretrained(folder, state_dict=state, max_shard_size="1TB")
+    module.should_save_on_this_rank = bool  # by itself only rank 0 would; here each has a folder of its own
+    try:
+        module.save_pretrained(folder, state_dict=state, max_shard_size="1TB")
+    finally:
+        del module.should_save_on_this_rank
     head = module.get_output_embeddings()
     if head.weight is module.get_input_embeddings().weight:  # else it is among what was written
         name = next(name for name, part in module.named_modules() if part is head)
