@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from tests.buckets import bucket, bucket_server  # noqa: F401  for every test that wants a bucket
 from tests.cluster.fixtures import (  # noqa: F401  for every test that wants a cluster
     api_cluster,
     cluster,

@@ -49,7 +49,6 @@ def nothing_trained(run: Path) -> bool:
             {"deepspeed": {"config": {"gradient_clipping": 1.0}}},
             ["spec.deepspeed.config.gradient_clipping", "spec.optimization.gradientClip", "remove it"],
         ),
-        ({"output": {"target": "s3://bucket/out"}}, ["spec.output.target", "s3://bucket/out", "pvc://"]),
         ({"suspend": True}, ["spec.suspend", "set it to false"]),
         ({"output": {"merge": True}}, ["spec.output.merge", "model.lora"]),
         ({"sft": {"loss": {"kind": "treshold"}}}, ["spec.sft.loss.kind", "treshold", "threshold"]),
@@ -133,7 +132,6 @@ def test_folder_that_holds_no_usable_model(
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("s3://bucket/model", ["s3://bucket/model", "not available in this version", "pvc://"]),
         ("file://./nowhere", ["file://./nowhere", "no such file or folder"]),
         ("pvc://models/tiny", ["pvc://models/tiny", "--claim models=DIR"]),
         ("file://./chats.jsonl", ["spec.model.source", "is not a folder"]),

@@ -19,7 +19,11 @@ def sample(answer: str, record: dict[str, Any] | None = None, tokens: int = 1) -
 def opened(reward: dict[str, Any], folder: Path, processes: int = 1, code: str = "") -> Iterator[RewardService]:
     """The reward of a job whose ConfigMap `rewards` holds `reward.py`."""
     sources = Sources(
-        claims={}, config_maps={"rewards": {"reward.py": code.encode()}}, base_dir=folder, scratch=folder / "scratch"
+        claims={},
+        config_maps={"rewards": {"reward.py": code.encode()}},
+        base_dir=folder,
+        scratch=folder / "scratch",
+        cache=folder / "cache",
     )
     with open_rewards(Reward.model_validate(reward), sources, processes=processes) as service:
         yield service

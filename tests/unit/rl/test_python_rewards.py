@@ -196,7 +196,7 @@ from ytrain.rl.rewards import Sample, open_rewards
 from ytrain.sources import Sources
 from ytrain_api.rl import Reward
 folder = Path(sys.argv[1])
-sources = Sources(claims={}, config_maps={}, base_dir=folder, scratch=folder)
+sources = Sources(claims={}, config_maps={}, base_dir=folder, scratch=folder, cache=folder)
 reward = Reward.model_validate({"python": {"source": "file://./reward.py:score", "timeout": "1h"}})
 with open_rewards(reward, sources, processes=1) as service:
     service.score([Sample("", str(folder / "pids"), {"hang": True}, 1)])

@@ -14,7 +14,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Sources:
-    return Sources(claims={}, config_maps={}, base_dir=tmp_path, scratch=tmp_path / "scratch")
+    return Sources(claims={}, config_maps={}, base_dir=tmp_path, scratch=tmp_path / "scratch", cache=tmp_path / "cache")
 
 
 def test_a_model_comes_as_safetensors_at_a_pinned_commit_without_anything_executable(

@@ -28,6 +28,7 @@ def sources(tmp_path: Path, claim: Path) -> Sources:
         config_maps={"job-data": {"train.jsonl": b'{"text": "x"}\n', "template.jinja": b"{{ messages }}"}},
         base_dir=tmp_path,
         scratch=tmp_path / "scratch",
+        cache=tmp_path / "cache",
     )
 
 
@@ -75,7 +76,7 @@ def test_a_key_of_a_config_map_is_a_file(sources: Sources) -> None:
         ("configmap://job-data/nokey", r"no key 'nokey' \(keys: template.jinja, train.jsonl\)"),
         ("pvc://work/nothing", r"no such file or folder \(.*nothing\)\. Check the path\."),
         ("pvc://work/chat", r"no such file or folder \(.*chat\)\. Did you mean chats\?"),
-        ("s3://bucket/data", r"not available in this version"),
+        ("s3://", r"incomplete. Write s3://bucket/prefix"),
         ("ftp://host/data", r"not a known source.*pvc://claim/path"),
         ("hf://justaname", r"incomplete. Write hf://owner/name@revision"),
         ("file://relative", r"incomplete. Write file:///path"),
@@ -88,7 +89,9 @@ def test_what_cannot_be_resolved_is_a_fault_of_the_job(sources: Sources, uri: st
 
 
 def test_a_missing_claim_folder_is_named(tmp_path: Path) -> None:
-    sources = Sources(claims={"work": tmp_path / "no"}, config_maps={}, base_dir=tmp_path, scratch=tmp_path)
+    sources = Sources(
+        claims={"work": tmp_path / "no"}, config_maps={}, base_dir=tmp_path, scratch=tmp_path, cache=tmp_path
+    )
     with pytest.raises(SpecError, match=r"the folder .*/no of the claim 'work' does not exist"):
         sources.resolve("pvc://work/x")
 
@@ -139,7 +142,11 @@ def test_a_link_to_a_folder_inside_a_folder_is_not_followed_but_told(sources: So
 
 def test_a_config_map_key_cannot_write_elsewhere(tmp_path: Path) -> None:
     sources = Sources(
-        claims={}, config_maps={"m": {"../../x": b"", "a": b""}}, base_dir=tmp_path, scratch=tmp_path / "scratch"
+        claims={},
+        config_maps={"m": {"../../x": b"", "a": b""}},
+        base_dir=tmp_path,
+        scratch=tmp_path / "scratch",
+        cache=tmp_path / "cache",
     )
     with pytest.raises(SpecError, match="leads out of"):
         sources.resolve("configmap://m/a")

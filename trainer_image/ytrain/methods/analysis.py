@@ -24,10 +24,11 @@ from ytrain.data.reading import SUFFIXES
 from ytrain.engine.device import choose_device, choose_precision, describe, peak_memory_bytes
 from ytrain.engine.process import reuse_freed_memory
 from ytrain.engine.world import World
+from ytrain.methods.bucket_output import RECORD, BucketOutput
 from ytrain.methods.epoch_cost import EpochCost, epoch_cost
 from ytrain.methods.inputs import Inputs
 from ytrain.methods.options import RunOptions
-from ytrain.methods.output import RECORD, locate
+from ytrain.methods.output import in_bucket, locate, told_path
 from ytrain.methods.reading import check_same_data, inputs_of_run
 from ytrain.methods.setup import check_row_positions, scored_row_tokens
 from ytrain.methods.stopwatch import Stopwatch
@@ -58,7 +59,7 @@ def analyse(
     spec, folder, watch = job_file.job.spec, options.folder, Stopwatch(progress)
     assert spec.corpus is not None
     scored_as = _scored_as(job_file.job)
-    target = _target(spec, options, scored_as) if world.leads else None
+    target, bucket = _target(spec, options, scored_as) if world.leads else (None, None)
     with watch.phase("tokenising", "reading and tokenising the data"):
         inputs = inputs_of_run(job_file, options, progress, stop, world)
     device = choose_device(options.device)
@@ -97,6 +98,8 @@ def analyse(
     with watch.phase("saving", "writing the records and the page"):
         origin = {"folder": str(folder.path.resolve()), "scoredAs": scored_as}
         _write(target, judgement, records, inputs, {"run": folder.identity(), "config": config, **origin})
+        if bucket is not None:
+            bucket.upload(target, progress.activity)
         summary = _summary(judgement, epoch_cost(spec, dataset))
         write_page(
             folder.path / PAGE,
@@ -121,7 +124,7 @@ def analyse(
         "precision": str(dtype).removeprefix("torch."),
         "data": inputs.train.report.to_json(),
         "ranks": world.size,
-        "output": {"path": str(target), "verified": {}},
+        "output": {"path": told_path(spec.output.target, target), "verified": {}},
         "corpus": summary,
         "memory": {"estimatedBytes": None, "peakBytes": peak_memory_bytes(device)},
         "timing": watch.seconds,
@@ -138,16 +141,19 @@ def _scored_as(job: YTrainJob) -> str:
     return config_digest(job.model_copy(update={"spec": job.spec.model_copy(update={"corpus": Corpus()})}))
 
 
-def _target(spec: Spec, options: RunOptions, scored_as: str) -> Path:
+def _target(spec: Spec, options: RunOptions, scored_as: str) -> tuple[Path, BucketOutput | None]:
     """Where the records go. What this work folder wrote there of the same scores is replaced, else it is refused."""
     wanted = spec.output.target
-    path = options.folder.output if wanted is None else locate(wanted, options.base_dir, options.claims)
+    path = locate(wanted, options.base_dir, options.claims, options.folder.output)
     field = f"spec.output.target: {wanted or path}"
-    record = read_json(path / RECORD) if (path / RECORD).is_file() else {}
-    if record.get("folder") != str(options.folder.path.resolve()) or record.get("scoredAs") != scored_as:
+
+    def ours(record: Mapping[str, Any], _: bool = True) -> bool:
+        return record.get("folder") == str(options.folder.path.resolve()) and record.get("scoredAs") == scored_as
+
+    if not ours(read_json(path / RECORD) if (path / RECORD).is_file() else {}):
         check_empty(path, field=field)
     check_writable(path.parent, field=field)  # they are written beside their place
-    return path
+    return path, BucketOutput(wanted, ours) if in_bucket(wanted) else None
 
 
 def _files(sources: Sources, uri: str, format: str) -> DataSource:

@@ -22,8 +22,5 @@ def check_available(job: YTrainJob) -> None:
             findings += rl.findings(spec)
         if spec.deepspeed is not None:
             findings += deepspeed_findings(spec.deepspeed)
-    target = spec.output.target
-    if target is not None and target.startswith("s3://"):
-        findings.append(f"spec.output.target: {target}: s3:// is not available in this version; use pvc:// or file://")
     if findings:
         raise SpecError("\n".join(findings))

@@ -40,6 +40,7 @@ from ytrain.models.step_trace import NotTraceableError
 from ytrain.report.series import byte_size
 from ytrain.rl.rewards import Failure
 from ytrain.sources import Sources
+from ytrain.training.run_folder import run_identity
 from ytrain_api import JobFile, config_digest
 from ytrain_api.job import Spec
 from ytrain_api.rl import Rl
@@ -93,7 +94,7 @@ def check(
     """Check a job for `processes` ranks on `device`; what is wrong becomes a finding, nothing is raised.
 
     Args:
-        tell: hears how far tokenising is.
+        tell: hears how far tokenising, or a download of data, is.
     """
     result, spec = Check(), job_file.job.spec
     result.findings.attempt(lambda: check_available(job_file.job))
@@ -101,15 +102,18 @@ def check(
         result.done = "scored"
     if ignored := advice.fields_without_effect(spec):
         result.warnings.append(ignored)
+    apply_secrets(job_file)
     if spec.output.target is not None:  # the work folder is chosen when the job is run
         result.findings.attempt(lambda: _output(job_file, options))
-    apply_secrets(job_file)
     with tempfile.TemporaryDirectory() as scratch:
         sources = Sources(
             claims=options.claims,
             config_maps=job_file.config_maps,
             base_dir=options.base_dir,
             scratch=Path(scratch),
+            cache=options.cache,
+            weights=False,
+            tell=tell,
         )
         broken = broken_sources(spec, sources, result.findings)
         inputs = read_inputs(job_file, sources, cache=options.cache, broken=broken, findings=result.findings, tell=tell)
@@ -140,6 +144,7 @@ def _output(job_file: JobFile, options: RunOptions) -> OutputFolder:
     return OutputFolder(
         job_file.job.spec,
         config_digest(job_file.job),
+        run_identity(job_file.job),
         default=options.folder.output,
         base_dir=options.base_dir,
         claims=options.claims,

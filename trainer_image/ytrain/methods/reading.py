@@ -6,6 +6,7 @@ from ytrain.engine.world import World
 from ytrain.methods.facts import data_status
 from ytrain.methods.inputs import Inputs, load_inputs
 from ytrain.methods.options import RunOptions
+from ytrain.models.folder import full_disk_told
 from ytrain.report.live import Progress
 from ytrain.sources import Sources
 from ytrain.training.stop import StopRequest
@@ -29,14 +30,19 @@ def inputs_of_run(
         config_maps=job_file.config_maps,
         base_dir=options.base_dir,
         scratch=folder.inputs / str(world.rank),
-    )
-    inputs = load_inputs(
-        job_file,
-        sources,
         cache=options.cache,
-        skipped=folder.skipped if world.leads else None,
-        tell=partial(_tell_tokenising, progress, stop),
+        tell=partial(_tell, progress, stop, ""),
     )
+    with full_disk_told(
+        f"{options.cache} cannot hold what the job reads. Free space there, or name another with --cache"
+    ):
+        inputs = load_inputs(
+            job_file,
+            sources,
+            cache=options.cache,
+            skipped=folder.skipped if world.leads else None,
+            tell=partial(_tell, progress, stop, "tokenising, "),
+        )
     _tell_inputs(inputs, progress, job_file.job.spec.method)
     return inputs
 
@@ -54,10 +60,10 @@ def check_same_data(inputs: Inputs, world: World) -> None:
         )
 
 
-def _tell_tokenising(progress: Progress, stop: StopRequest, words: str) -> None:
-    progress.activity(f"tokenising, {words}")
+def _tell(progress: Progress, stop: StopRequest, doing: str, words: str) -> None:
+    progress.activity(doing + words)
     if stop.signal is not None:
-        raise Preempted(f"stopped by {stop.signal.name} while tokenising")
+        raise Preempted(f"stopped by {stop.signal.name} while reading the data")
 
 
 def _tell_inputs(inputs: Inputs, progress: Progress, method: str) -> None:

@@ -41,7 +41,7 @@ from ytrain.report.live import Progress
 from ytrain.training.checkpoint import Checkpoints, Position, checkpoint_status, read_position, restore
 from ytrain.training.loop import Learner, Loop, LoopSettings
 from ytrain.training.metrics import MetricsLog
-from ytrain.training.run_folder import RunFolder
+from ytrain.training.run_folder import RunFolder, run_identity
 from ytrain.training.schedule import learning_rate
 from ytrain.training.stop import StopRequest
 from ytrain.training.supervised import SupervisedLearner
@@ -67,7 +67,15 @@ def train(
     """
     spec, folder, watch = job_file.job.spec, options.folder, Stopwatch(progress)
     output = (
-        OutputFolder(spec, config, default=folder.output, base_dir=options.base_dir, claims=options.claims, run=folder)
+        OutputFolder(
+            spec,
+            config,
+            run_identity(job_file.job),
+            default=folder.output,
+            base_dir=options.base_dir,
+            claims=options.claims,
+            run=folder,
+        )
         if world.leads
         else None
     )
@@ -104,7 +112,7 @@ def train(
     with watch.phase("evaluating", "evaluating after training"):
         evaluator.after(position.step)
     with watch.phase("saving", "writing and verifying the output"), moves.whole():
-        written = output.write(models.current, inputs, position) if output else None
+        written = output.write(models.current, inputs, position, progress.activity) if output else None
         result = _result(job_file, inputs, models.current, position)
         world.wait()
     if written is None:

@@ -11,7 +11,9 @@ from rich.table import Table
 
 def print_corpus_summary(run_dir: Path, result: Mapping[str, Any], console: Console) -> None:
     """Print what `corpus` and `output` of a finished job's result.json say."""
-    found, output = result["corpus"], Path(result["output"]["path"])
+    found, output = result["corpus"], str(result["output"]["path"])
+    cleaned = f"{output}/cleaned.jsonl"
+    source = cleaned if "://" in cleaned else f"file://{Path(cleaned).absolute()}"
     console.print()
     console.print(f"{escape(result['job'])}: done, {found['records']:,} records scored.", highlight=False)
     if found["classes"]:
@@ -30,9 +32,9 @@ def print_corpus_summary(run_dir: Path, result: Mapping[str, Any], console: Cons
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in found["leftOut"].items()) or "none"
     console.print(f"kept {found['kept']:,}; left out: {left_out}", highlight=False)
     for name, place in (
-        ("ranked", output / "scored.jsonl"),
-        ("cleaned", output / "cleaned.jsonl"),
+        ("ranked", f"{output}/scored.jsonl"),
+        ("cleaned", cleaned),
         ("page", run_dir / "corpus.html"),
-        ("next", f"read the page, then name file://{(output / 'cleaned.jsonl').absolute()} in data.train of a job"),
+        ("next", f"read the page, then name {source} in data.train of a job"),
     ):
         console.print(f"[dim]{name:<7}[/] {escape(str(place))}", highlight=False, soft_wrap=True)

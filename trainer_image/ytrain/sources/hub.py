@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from ytrain.sources.location import Location
 from ytrain_api.errors import SpecError, TransientError
 
-_MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 _NOT_FOR_TRANSFORMERS = ["onnx/*", "original/*", "openvino/*"]
 
 
@@ -77,7 +77,7 @@ def fetch(location: Location, suffixes: Collection[str]) -> tuple[Path, str]:
 def _patterns(location: Location, suffixes: Collection[str]) -> list[str]:
     if not location.dataset:
         prefix = f"{location.path}/" if location.path else ""
-        return [prefix + pattern for pattern in _MODEL_FILES]
+        return [prefix + pattern for pattern in MODEL_FILES]
     if not location.path:
         return [f"*{suffix}" for suffix in sorted(suffixes)]
     return [location.path, *(f"{location.path}/*{suffix}" for suffix in sorted(suffixes))]

@@ -1,7 +1,7 @@
 """The parts of a source URI.
 
 `file:///path`, `file://./path` (relative to the job file), `pvc://claim/path`, `configmap://name/key`,
-`hf://owner/name@revision/path` and `hf://datasets/owner/name@revision/path`.
+`s3://bucket/prefix`, `hf://owner/name@revision/path` and `hf://datasets/owner/name@revision/path`.
 """
 
 import re
@@ -10,14 +10,18 @@ from typing import Literal
 
 from ytrain_api.errors import SpecError
 
-Scheme = Literal["file", "pvc", "configmap", "hf"]
+Scheme = Literal["file", "pvc", "s3", "configmap", "hf"]
+
+GLOB_MARKS = "*?["
 
 _FORMS = {
     "file": "file:///path, or file://./path relative to the job file",
     "pvc": "pvc://claim/path",
+    "s3": "s3://bucket/prefix",
     "configmap": "configmap://name/key",
     "hf": "hf://owner/name@revision/path for a model, hf://datasets/owner/name@revision/path for data",
 }
+_BY_ROOT: dict[str, Scheme] = {"pvc": "pvc", "s3": "s3", "configmap": "configmap"}
 _HUB = re.compile(r"(?P<data>datasets/)?(?P<name>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<path>.*))?")
 
 
@@ -28,7 +32,7 @@ class Location:
     uri: str
     scheme: Scheme
     root: str
-    """Claim, ConfigMap, or `owner/name` on the Hub; empty for a file."""
+    """Claim, bucket, ConfigMap, or `owner/name` on the Hub; empty for a file."""
     path: str
     """Below the root; may be empty, or a glob."""
     revision: str | None = None
@@ -44,10 +48,6 @@ def parse(uri: str) -> Location:
         SpecError: unknown scheme, or a part is missing.
     """
     scheme, separator, rest = uri.partition("://")
-    if scheme == "s3":
-        raise SpecError(
-            f"{uri}: s3:// is not available in this version. Mount the bucket and name it as pvc://claim/path."
-        )
     if not separator or scheme not in _FORMS:
         raise SpecError(f"{uri}: not a known source. Known are {'; '.join(_FORMS.values())}.")
     if scheme == "file":
@@ -61,5 +61,5 @@ def parse(uri: str) -> Location:
     else:
         root, _, path = rest.partition("/")
         if root:
-            return Location(uri, "pvc" if scheme == "pvc" else "configmap", root, path.strip("/"))
+            return Location(uri, _BY_ROOT[scheme], root, path.strip("/"))
     raise SpecError(f"{uri}: incomplete. Write {_FORMS[scheme]}.")

@@ -5,12 +5,12 @@ A claim's path can leave the claim neither by `..` nor by a symbolic link.
 
 import difflib
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ytrain.sources.hub import fetch
-from ytrain.sources.location import Location, parse
+from ytrain.sources.location import GLOB_MARKS, Location, parse
 from ytrain_api.errors import DataError, SpecError
 
 
@@ -21,7 +21,7 @@ class Resolved:
     path: Path
     """A file or a folder."""
     revision: str | None = None
-    """The commit that a Hub source was pinned to."""
+    """The commit that a Hub source was pinned to, or a digest over the ETags of what lies in a bucket."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class DataFiles:
     ignored: tuple[str, ...]
     """Names of files that lie there too and are of no readable type."""
     revision: str | None = None
-    """The commit that a Hub source was pinned to."""
+    """As with `Resolved`."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ class _Place:
     label: str
     """Prefix of file names in messages."""
     store: Path | None = None
-    """Folder that links may lead to besides the root: the Hub's cache keeps files beside its snapshots."""
+    """Folder that links may lead to besides the root: caches keep files beside their snapshots."""
     revision: str | None = None
+    ignored: tuple[str, ...] = ()
+    """Of a bucket: keys that are of no readable type, and were not brought."""
 
     @property
     def target(self) -> Path:
@@ -76,6 +78,9 @@ class Sources:
         config_maps: content of each ConfigMap, by name and key.
         base_dir: folder of the job file, to which `file://./path` is relative.
         scratch: folder in which the content of ConfigMaps is laid down as files.
+        cache: folder that keeps what comes from buckets.
+        weights: whether a model in a bucket comes with its weights, or is only seen to have them.
+        tell: hears now and then how far a download from a bucket is; what it raises ends it.
     """
 
     def __init__(
@@ -85,18 +90,24 @@ class Sources:
         config_maps: Mapping[str, Mapping[str, bytes]],
         base_dir: Path,
         scratch: Path,
+        cache: Path,
+        weights: bool = True,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._claims = claims
         self._config_maps = config_maps
         self._base_dir = base_dir
         self._scratch = scratch
+        self._cache = cache
+        self._weights = weights
+        self._tell = tell
 
     def resolve(self, uri: str) -> Resolved:
-        """One file or folder, fetched if it lies on the Hub.
+        """One file or folder, fetched if it lies on the Hub or in a bucket.
 
         Raises:
             SpecError: the URI is wrong, leaves its root, or names nothing that exists.
-            TransientError: the Hub cannot be reached.
+            TransientError: the Hub or the bucket cannot be reached.
         """
         place = self._place(parse(uri), ())
         path = place.target
@@ -113,12 +124,12 @@ class Sources:
         Raises:
             SpecError: the URI is wrong or leaves its root.
             DataError: nothing readable lies there, or a link leads out of the root.
-            TransientError: the Hub cannot be reached.
+            TransientError: the Hub or the bucket cannot be reached.
         """
         place = self._place(parse(uri), suffixes)
         base = place.target
         files: list[tuple[str, Path]] = []
-        ignored: list[str] = []
+        ignored = [place.label + key for key in place.ignored]
         for path in _found(place, base):
             if not path.is_file() or not path.name.lower().endswith(tuple(suffixes)) or _hidden(path, base):
                 ignored.append(place.name(path))
@@ -140,6 +151,19 @@ class Sources:
                 return _Place(uri, self._claim(location), location.path, f"pvc://{location.root}/")
             case "configmap":
                 return _Place(uri, self._config_map(location), location.path, f"configmap://{location.root}/")
+            case "s3":
+                from ytrain.sources import s3  # boto3, for those who use it
+
+                fetched = s3.fetch(location, suffixes, cache=self._cache / "s3", weights=self._weights, tell=self._tell)
+                return _Place(
+                    uri,
+                    fetched.folder,
+                    location.path,
+                    f"s3://{location.root}/",
+                    store=self._cache / "s3",
+                    revision=fetched.revision,
+                    ignored=fetched.ignored,
+                )
             case "hf":
                 folder, commit = fetch(location, suffixes)
                 kind = "datasets/" if location.dataset else ""
@@ -186,7 +210,7 @@ def _found(place: _Place, base: Path) -> list[Path]:
     if base.is_dir():
         paths = base.rglob("*")
     else:
-        paths = place.root.glob(place.path) if any(mark in place.path for mark in "*?[") else ()
+        paths = place.root.glob(place.path) if any(mark in place.path for mark in GLOB_MARKS) else ()
     return sorted(path for path in paths if path.is_symlink() or not path.is_dir())
 
 

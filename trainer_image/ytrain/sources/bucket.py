@@ -1,0 +1,276 @@
+"""A bucket that is spoken to as S3 is: what lies in it, many objects brought or laid down at once, and what went wrong.
+
+Endpoint, region and credentials are found where boto3 always looks: AWS_* in the environment, then ~/.aws, then the
+machine's role. Whoever uses no bucket does not import this module, and boto3 with it.
+"""
+
+import os
+import queue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from botocore.exceptions import ConnectionError as EndpointError
+from s3transfer.exceptions import RetriesExceededError
+from s3transfer.manager import TransferManager
+from s3transfer.subscribers import BaseSubscriber
+
+from ytrain_api.errors import SpecError, TransientError, YTrainError
+
+TELL_SECONDS = 1.0
+"""How often a transfer tells how far it is."""
+
+_TIMEOUTS = Config(connect_timeout=10, read_timeout=60)  # seconds; retries are boto3's, AWS_MAX_ATTEMPTS changes them
+_DELETED_AT_ONCE = 1000  # the most that one request may name
+_GIVE = (
+    "Give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or in a Secret under spec.secrets; on a "
+    "laptop ~/.aws will do."
+)
+
+
+@dataclass(frozen=True)
+class Object:
+    """What a listing says of an object."""
+
+    key: str
+    size: int
+    etag: str
+    """Changes with the content."""
+
+
+class Bucket:
+    """One bucket.
+
+    Args:
+        where: what messages begin with, such as the URI.
+
+    Raises:
+        SpecError: the environment names a profile or an endpoint that cannot be.
+    """
+
+    def __init__(self, name: str, where: str) -> None:
+        self.name = name
+        self._where = where
+        self._endpoint = "the endpoint"
+        with self._told():
+            try:
+                # boto3 itself reads AWS_DEFAULT_REGION alone, other programs AWS_REGION.
+                self._client: Any = boto3.Session(region_name=os.environ.get("AWS_REGION") or None).client(
+                    "s3", config=_TIMEOUTS
+                )
+                self.endpoint = str(self._client.meta.endpoint_url)
+                parts = urlsplit(self.endpoint)
+                self._endpoint = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+            except ValueError as error:
+                raise SpecError(
+                    f"{where}: AWS_ENDPOINT_URL is no address. Write http://host:port or https://host."
+                ) from error
+
+    def list(self, prefix: str, *, subfolders: bool = True) -> list[Object]:
+        """The objects whose keys begin with `prefix`, sorted by key; marks of empty folders are none.
+
+        Args:
+            subfolders: also those with a further `/` in the key.
+
+        Raises:
+            SpecError, TransientError: see `Bucket`'s module; as with every call that follows.
+        """
+        arguments = {"Bucket": self.name, "Prefix": prefix} | ({} if subfolders else {"Delimiter": "/"})
+        with self._told():
+            pages = self._client.get_paginator("list_objects_v2").paginate(**arguments)
+            found = [_object(entry) for page in pages for entry in page.get("Contents", ())]
+        return sorted((each for each in found if not each.key.endswith("/")), key=lambda each: each.key)
+
+    def find(self, key: str) -> Object | None:
+        """The object with exactly this key: the first one, where there is one, of all that begin with it."""
+        with self._told():
+            page = self._client.list_objects_v2(Bucket=self.name, Prefix=key, MaxKeys=1)
+        return next((_object(entry) for entry in page.get("Contents", ()) if entry["Key"] == key), None)
+
+    def read(self, key: str) -> bytes | None:
+        """The content of a small object; None if there is none."""
+        with self._told():
+            try:
+                content: bytes = self._client.get_object(Bucket=self.name, Key=key)["Body"].read()
+            except self._client.exceptions.NoSuchKey:
+                return None
+        return content
+
+    def metadata(self, key: str) -> Mapping[str, str]:
+        """What was said of an object when it was put there."""
+        with self._told():
+            said: Mapping[str, str] = self._client.head_object(Bucket=self.name, Key=key)["Metadata"]
+        return said
+
+    def write(self, key: str, content: bytes) -> None:
+        """Put a small object."""
+        with self._told():
+            self._client.put_object(Bucket=self.name, Key=key, Body=content)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; one that is not there is none the less gone."""
+        for first in range(0, len(keys), _DELETED_AT_ONCE):
+            named = [{"Key": key} for key in keys[first : first + _DELETED_AT_ONCE]]
+            with self._told():
+                answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": named, "Quiet": True})
+                for error in answer.get("Errors", ()):
+                    raise self._refused(error.get("Code", ""), 403, error.get("Message", ""))
+
+    def check_writable(self, key: str) -> None:
+        """Refuse a bucket that takes nothing: begin an upload, which shows no object, and give it up."""
+        with self._told():
+            upload = self._client.create_multipart_upload(Bucket=self.name, Key=key)["UploadId"]
+            self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload)
+
+    def fetch(
+        self, objects: Sequence[tuple[Object, Path]], tell: Callable[[str], None]
+    ) -> Iterator[tuple[Object, Path]]:
+        """Bring objects as they were listed, several at once; yields each as soon as its file is whole.
+
+        Args:
+            tell: hears every second how far it is; what it raises ends the transfer.
+        """
+
+        def begin(manager: Any, entry: tuple[Object, Path], heard: BaseSubscriber) -> Any:
+            each, path = entry
+            return manager.download(self.name, each.key, str(path), subscribers=[_AsListed(each), heard])
+
+        yield from self._transfer(begin, objects, sum(each.size for each, _ in objects), "downloading", tell)
+
+    def upload(self, files: Sequence[tuple[Path, str, Mapping[str, str]]], tell: Callable[[str], None]) -> None:
+        """Put files, several at once.
+
+        Args:
+            files: each with its key and what `metadata` will say of it.
+            tell: as with `fetch`.
+        """
+
+        def begin(manager: Any, entry: tuple[Path, str, Mapping[str, str]], heard: BaseSubscriber) -> Any:
+            path, key, said = entry
+            return manager.upload(str(path), self.name, key, extra_args={"Metadata": dict(said)}, subscribers=[heard])
+
+        total = sum(path.stat().st_size for path, _, _ in files)
+        for _ in self._transfer(begin, files, total, "uploading", tell):
+            pass
+
+    def _transfer(
+        self,
+        begin: Callable[[Any, Any, BaseSubscriber], Any],
+        entries: Sequence[Any],
+        total: int,
+        doing: str,
+        tell: Callable[[str], None],
+    ) -> Iterator[Any]:
+        events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        moved = _Moved(events)
+        with self._told(), TransferManager(self._client) as manager:  # gives up what is under way if the block fails
+            futures = {}
+            for entry in entries:
+                future = begin(manager, entry, moved)
+                futures[future.meta.transfer_id] = (future, entry)
+            while futures:
+                try:
+                    done = events.get(timeout=TELL_SECONDS)
+                except queue.Empty:
+                    tell(f"{doing} {self._where}: {moved.bytes / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+                    continue
+                future, entry = futures.pop(done)
+                future.result()
+                yield entry
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns what botocore raises into what a user reads; never with a key or a signature in it."""
+        try:
+            yield
+        except ClientError as error:
+            said = error.response.get("Error", {})
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            raise self._refused(said.get("Code", ""), status, said.get("Message", "")) from error
+        except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ProfileNotFound) as error:
+            raise SpecError(f"{self._where}: no credentials for the bucket ({error}). {_GIVE}") from error
+        except (
+            EndpointError,
+            HTTPClientError,
+            IncompleteReadError,
+            FlexibleChecksumError,
+            RetriesExceededError,
+        ) as error:
+            reason = error.last_exception if isinstance(error, RetriesExceededError) else error
+            raise TransientError(
+                f"{self._where}: {self._endpoint} cannot be reached, or broke off ({type(reason).__name__}), also "
+                "after several attempts. See that AWS_ENDPOINT_URL names it and that it answers from here, then run "
+                "the same command again."
+            ) from error
+        except BotoCoreError as error:
+            raise SpecError(
+                f"{self._where}: {error}. Check the name of the bucket, and AWS_ENDPOINT_URL and AWS_REGION in the "
+                "environment or in a Secret under spec.secrets."
+            ) from error
+
+    def _refused(self, code: str, status: int, message: str) -> YTrainError:
+        """What an answer other than success means."""
+        at = f"{self._where}: {self._endpoint}"
+        if code == "NoSuchBucket":
+            return SpecError(
+                f"{at} has no bucket {self.name!r}. Check its name, and that AWS_ENDPOINT_URL and AWS_REGION are those "
+                "of the place where it lies."
+            )
+        if status in (404, 412):
+            return TransientError(f"{at} no longer has what it listed: somebody changes the bucket. Run it again.")
+        if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):
+            return SpecError(
+                f"{at} does not let these credentials do that ({code}). Reading needs s3:ListBucket and s3:GetObject, "
+                f"an output also s3:PutObject and s3:DeleteObject. {_GIVE}"
+            )
+        if status == 429 or status >= 500:
+            return TransientError(f"{at} answers {status} ({code}), also after several attempts. Run it again later.")
+        return SpecError(
+            f"{at} answers {status} ({code}: {message}). Check the name of the bucket, and AWS_ENDPOINT_URL and "
+            "AWS_REGION in the environment or in a Secret under spec.secrets."
+        )
+
+
+class _AsListed(BaseSubscriber):  # type: ignore[misc]
+    """Saves asking again for size and ETag, and refuses an object that has changed since it was listed."""
+
+    def __init__(self, listed: Object) -> None:
+        self._listed = listed
+
+    def on_queued(self, future: Any, **_: Any) -> None:
+        future.meta.provide_transfer_size(self._listed.size)
+        future.meta.provide_object_etag(self._listed.etag)
+
+
+class _Moved(BaseSubscriber):  # type: ignore[misc]
+    """Counts bytes, and puts what is done in a queue; the manager's threads call it."""
+
+    def __init__(self, done: "queue.SimpleQueue[Any]") -> None:
+        self._done = done
+        self.bytes = 0
+
+    def on_progress(self, bytes_transferred: int, **_: Any) -> None:
+        self.bytes += bytes_transferred  # a lost update of two threads only makes what is told a bit less
+
+    def on_done(self, future: Any, **_: Any) -> None:
+        self._done.put(future.meta.transfer_id)
+
+
+def _object(entry: Mapping[str, Any]) -> Object:
+    return Object(entry["Key"], entry["Size"], entry["ETag"])
