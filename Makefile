@@ -25,14 +25,14 @@ help: ## list the commands
 
 venv: $(VENV)/ready ## install ytrain and its tools into .venv
 
-$(VENV)/ready: pyproject.toml requirements/dev.txt
+$(VENV)/ready: pyproject.toml requirements/dev.txt requirements/overrides.in
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version); give another: make venv PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; \
 	  apt-get install -y python3-venv || { echo "python3 has no venv module; install python3-venv"; exit 1; }; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements/dev.txt
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements/dev.txt --override requirements/overrides.in
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
@@ -156,7 +156,8 @@ lock: $(VENV)/ready ## pin the newest versions that fit pyproject.toml
 	$(UV) pip compile --quiet --no-header --no-annotate requirements/build.in -o requirements/build.txt --upgrade
 	for extras in "trainer" "trainer deepspeed" "operator" "trainer deepspeed operator dev"; do \
 	  $(UV) pip compile --quiet --no-header --no-annotate pyproject.toml $$(printf -- '--extra %s ' $$extras) \
-	    -c requirements/constraints.in -o requirements/$${extras##* }.txt --upgrade; \
+	    -c requirements/constraints.in $$(case "$$extras" in (*dev) echo --override requirements/overrides.in;; esac) \
+	    -o requirements/$${extras##* }.txt --upgrade; \
 	  sed -i 's/+cpu$$//' requirements/$${extras##* }.txt; \
 	done
 

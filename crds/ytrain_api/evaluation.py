@@ -68,7 +68,8 @@ class Output(Block):
 
     target: Target | None = Field(
         default=None,
-        description="Folder for the result: pvc://claim/path, s3://bucket/prefix or file:///path. "
+        description="Folder for the result, with nothing in it: pvc://claim/path, s3://bucket/prefix or file:///path. "
+        "A bucket gets ytrain.json last: without it the prefix holds no output yet. "
         "Absent: it stays in the run's work folder.",
     )
     merge: bool = Field(default=False, description="Also write the model with its LoRA adapter merged in.")

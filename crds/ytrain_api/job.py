@@ -64,7 +64,8 @@ class Spec(Block):
     secrets: Annotated[list[ObjectName], ListType("set")] = Field(
         default_factory=list,
         max_length=32,
-        description="Secrets whose keys become environment variables, for hub and bucket access.",
+        description="Secrets whose keys become environment variables, for the hub (HF_TOKEN) and buckets "
+        "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION).",
     )
     launcher: Launcher = Field(default_factory=Launcher, description="The pod that coordinates the workers.")
     workers: Workers = Field(default_factory=Workers, description="The pods that train.")

@@ -141,7 +141,8 @@ class OutputStatus(Block):
     """The result, and what it was made from."""
 
     path: str | None = Field(
-        default=None, description="Where the trained model lies: output.target if that is a claim, else a folder."
+        default=None,
+        description="Where the trained model lies: output.target if that is a claim or in a bucket, else a folder.",
     )
     digest: str | None = Field(default=None, description="Digest of its files.")
     base_revision: str | None = Field(default=None, description="Revision of the model that training started from.")

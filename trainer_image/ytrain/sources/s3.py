@@ -48,7 +48,7 @@ def fetch(
     Args:
         suffixes: file types to bring of data, such as `.jsonl`; none for a model or a single file.
         cache: folder that is this module's own.
-        weights: whether to bring a model's weights, or only see that they are there.
+        weights: whether to bring a model's weights too; without, their links lead nowhere yet.
         tell: hears now and then how far it is; what it raises ends the transfer.
 
     Raises:
@@ -62,7 +62,7 @@ def fetch(
     revision = _digest(f"{each.key}\0{each.etag}" for each in needed)
     bring = [each for each in needed if weights or not each.key.endswith(_WEIGHTS)]
     folder = cache / "snapshots" / _digest([bucket.endpoint, bucket.name]) / revision
-    stored = {each: cache / "objects" / _digest([bucket.endpoint, bucket.name, each.key, each.etag]) for each in bring}
+    stored = {each: cache / "objects" / _digest([bucket.endpoint, bucket.name, each.key, each.etag]) for each in needed}
     if any(_missing(stored, each) for each in bring):
         partial = cache / "partial" / folder.parent.name / revision
         with _locked(partial.with_suffix(".lock"), location, tell):
