@@ -267,6 +267,32 @@ def test_what_a_user_reads_when_it_fails_and_no_secret(
     assert not any(words in "".join(said) + caplog.text for words in (secret, quote(secret, safe="")))
 
 
+def test_a_cache_that_cannot_be_made_is_refused(model: str, sources: Sources, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_bytes(b"")
+    with pytest.raises(SpecError, match=r"--cache: .*/cache/s3 cannot be made"):
+        sources.resolve(model)
+
+
+def test_a_download_tells_how_far_it_is_and_ends_when_told(
+    bucket: TestBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ytrain.sources.bucket.TELL_SECONDS", 0.0)
+    for i in range(20):
+        bucket.put(f"many/{i}.jsonl", b"{}" * 100_000)
+    said: list[str] = []
+
+    def tell(words: str) -> None:
+        said.append(words)
+        raise KeyboardInterrupt
+
+    sources = Sources(
+        claims={}, config_maps={}, base_dir=tmp_path, scratch=tmp_path, cache=tmp_path / "cache", tell=tell
+    )
+    with pytest.raises(KeyboardInterrupt):
+        sources.files(f"s3://{bucket.name}/many", SUFFIXES)
+    assert re.fullmatch(rf"s3://{bucket.name}/many: \d of 4 MB here", said[0]) and len(said) == 1
+
+
 def test_a_key_that_is_no_path_is_refused(bucket: TestBucket, sources: Sources) -> None:
     bucket.put("odd/a.jsonl", b"{}")
     bucket.put("odd/a.jsonl/b.jsonl", b"{}")

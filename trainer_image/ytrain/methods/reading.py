@@ -31,7 +31,7 @@ def inputs_of_run(
         base_dir=options.base_dir,
         scratch=folder.inputs / str(world.rank),
         cache=options.cache,
-        tell=partial(_tell, progress, stop, ""),
+        tell=partial(_tell, progress, stop, "fetching"),
     )
     with full_disk_told(
         f"{options.cache} cannot hold what the job reads. Free space there, or name another with --cache"
@@ -41,7 +41,7 @@ def inputs_of_run(
             sources,
             cache=options.cache,
             skipped=folder.skipped if world.leads else None,
-            tell=partial(_tell, progress, stop, "tokenising, "),
+            tell=partial(_tell, progress, stop, "tokenising"),
         )
     _tell_inputs(inputs, progress, job_file.job.spec.method)
     return inputs
@@ -61,9 +61,9 @@ def check_same_data(inputs: Inputs, world: World) -> None:
 
 
 def _tell(progress: Progress, stop: StopRequest, doing: str, words: str) -> None:
-    progress.activity(doing + words)
+    progress.activity(f"{doing}, {words}")
     if stop.signal is not None:
-        raise Preempted(f"stopped by {stop.signal.name} while reading the data")
+        raise Preempted(f"stopped by {stop.signal.name} while {doing}")
 
 
 def _tell_inputs(inputs: Inputs, progress: Progress, method: str) -> None:

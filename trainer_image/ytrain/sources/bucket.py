@@ -6,8 +6,9 @@ machine's role. Whoever uses no bucket does not import this module, and boto3 wi
 
 import os
 import queue
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,7 @@ class Bucket:
             each, path = entry
             return manager.download(self.name, each.key, str(path), subscribers=[_AsListed(each), heard])
 
-        yield from self._transfer(begin, objects, sum(each.size for each, _ in objects), "downloading", tell)
+        yield from self._transfer(begin, objects, sum(each.size for each, _ in objects), "here", tell)
 
     def upload(self, files: Sequence[tuple[Path, str, Mapping[str, str]]], tell: Callable[[str], None]) -> None:
         """Put files, several at once.
@@ -166,7 +167,7 @@ class Bucket:
             return manager.upload(str(path), self.name, key, extra_args={"Metadata": dict(said)}, subscribers=[heard])
 
         total = sum(path.stat().st_size for path, _, _ in files)
-        for _ in self._transfer(begin, files, total, "uploading", tell):
+        for _ in self._transfer(begin, files, total, "there", tell):
             pass
 
     def _transfer(
@@ -174,25 +175,24 @@ class Bucket:
         begin: Callable[[Any, Any, BaseSubscriber], Any],
         entries: Sequence[Any],
         total: int,
-        doing: str,
+        done: str,
         tell: Callable[[str], None],
     ) -> Iterator[Any]:
         events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         moved = _Moved(events)
         with self._told(), TransferManager(self._client) as manager:  # gives up what is under way if the block fails
-            futures = {}
+            futures, told = {}, time.monotonic()
             for entry in entries:
                 future = begin(manager, entry, moved)
                 futures[future.meta.transfer_id] = (future, entry)
             while futures:
-                try:
-                    done = events.get(timeout=TELL_SECONDS)
-                except queue.Empty:
-                    tell(f"{doing} {self._where}: {moved.bytes / 1e6:,.0f} of {total / 1e6:,.0f} MB")
-                    continue
-                future, entry = futures.pop(done)
-                future.result()
-                yield entry
+                with suppress(queue.Empty):
+                    future, entry = futures.pop(events.get(timeout=TELL_SECONDS))
+                    future.result()
+                    yield entry
+                if time.monotonic() - told >= TELL_SECONDS:
+                    tell(f"{self._where}: {moved.bytes / 1e6:,.0f} of {total / 1e6:,.0f} MB {done}")
+                    told = time.monotonic()
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -237,7 +237,7 @@ class Bucket:
         if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):
             return SpecError(
                 f"{at} does not let these credentials do that ({code}). Reading needs s3:ListBucket and s3:GetObject, "
-                f"an output also s3:PutObject and s3:DeleteObject. {_GIVE}"
+                f"an output also s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload. {_GIVE}"
             )
         if status == 429 or status >= 500:
             return TransientError(f"{at} answers {status} ({code}), also after several attempts. Run it again later.")

@@ -7,6 +7,7 @@ brought: nothing that could execute code.
 
 import fcntl
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -52,7 +53,8 @@ def fetch(
         tell: hears now and then how far it is; what it raises ends the transfer.
 
     Raises:
-        SpecError: no such bucket, object or prefix, no access, or a model without safetensors.
+        SpecError: no such bucket, object or prefix, no access, a model without safetensors, or a cache that cannot be
+            written.
         DataError: no data lie there.
         TransientError: the endpoint does not answer, or the bucket changes meanwhile.
     """
@@ -63,6 +65,7 @@ def fetch(
     bring = [each for each in needed if weights or not each.key.endswith(_WEIGHTS)]
     folder = cache / "snapshots" / _digest([bucket.endpoint, bucket.name]) / revision
     stored = {each: cache / "objects" / _digest([bucket.endpoint, bucket.name, each.key, each.etag]) for each in needed}
+    _check_writable(cache)
     if any(_missing(stored, each) for each in bring):
         partial = cache / "partial" / folder.parent.name / revision
         with _locked(partial.with_suffix(".lock"), location, tell):
@@ -143,6 +146,15 @@ def _check_names(location: Location, needed: Sequence[Object]) -> None:
                 f"{location.uri}: the key {key!r} cannot be the path of a file beside the others. Copy the object to "
                 "another key, or name the others by a glob."
             )
+
+
+def _check_writable(cache: Path) -> None:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(f"--cache: {cache} cannot be made ({error.strerror}); name a folder that can") from error
+    if not os.access(cache, os.W_OK | os.X_OK):
+        raise SpecError(f"--cache: {cache} cannot be written by user {os.getuid()}; name a folder that can")
 
 
 def _bring(
