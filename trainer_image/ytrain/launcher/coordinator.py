@@ -9,8 +9,10 @@ A job may go on with fewer workers than it wants. Those that come later are take
 
 from dataclasses import dataclass, field
 
+from ytrain.launcher.budget import Budget
 from ytrain.launcher.device_time import DeviceTime
 from ytrain.launcher.failures import Ending, judge, odd_one, stopped
+from ytrain.launcher.movement import Movement
 from ytrain_api.protocol import Facts, Order, RankEnd, RankProgress, Ranks, Report
 
 LOST_SECONDS = 10.0
@@ -19,14 +21,9 @@ LOST_SECONDS = 10.0
 TAKEN_SECONDS = 3.0
 """Silence after which another agent may take an index: shorter than LOST_SECONDS, so that a replacement waits less."""
 
-HANG_FLOOR_SECONDS, HANG_FACTOR = 60.0, 20.0
-"""With `hangTimeout: auto`, no step for this long, or for this many median steps if that is longer, is a hang."""
-
 GATHER_SECONDS = 60.0
 """How long the workers that are there wait for the others, where they may begin without them; and how long ranks run at
 least before they stop for workers that came later."""
-
-MOST_BACKOFF_SECONDS = 60.0
 
 PREEMPTED, RETRYABLE = 143, 5
 
@@ -100,22 +97,13 @@ class Coordinator:
     _layout: dict[int, Ranks] = field(default_factory=dict)
     _began: float = 0.0
     _stacks: bool = False
-    _current: RankProgress | None = None
-    """Of rank 0 in this generation."""
-    _furthest: int = 0
-    """The last step that any rank has told, of any generation."""
-    _reached: int = 0
-    """Most steps that a generation before this one had done."""
-    _failures: int = 0
-    """In a row, without a new step."""
     _not_before: float = 0.0
-    _waiting_since: float = 0.0
-    _moved_at: float = 0.0
-    """When a rank last did something."""
-    _beats: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    _waiting_since: float = field(init=False)
+    _movement: Movement = field(init=False)
+    _budget: Budget = field(init=False)
 
     def __post_init__(self) -> None:
-        self._waiting_since = self.now
+        self._waiting_since, self._movement, self._budget = self.now, Movement(self.now), Budget(self.rules.restarts)
 
     @property
     def restarts(self) -> int:
@@ -242,9 +230,9 @@ class Coordinator:
 
     def _adopt(self, report: Report, now: float) -> None:
         """A launcher that was restarted finds ranks running, and lets them."""
-        self.generation, self.running, self._moved_at, self._waiting_since = report.generation, True, now, now
-        self._team, self._layout, self._beats, self._began = None, {}, {}, now
-        self._reached = max((rank.step for rank in report.progress), default=0)
+        self.generation, self.running, self._waiting_since = report.generation, True, now
+        self._team, self._layout, self._movement, self._began = None, {}, Movement(now), now
+        self._budget.begin_at(max((rank.step for rank in report.progress), default=0))
         self.number += 1
 
     def _judge_adopted(self) -> None:
@@ -273,15 +261,10 @@ class Coordinator:
         return self.running and self._team is not None and index not in self._team
 
     def _hear_progress(self, report: Report, now: float) -> None:
-        beats = tuple(rank.beat for rank in report.progress)
-        if beats != self._beats.get(report.index):
-            self._beats[report.index] = beats
-            self._moved_at = now
-        # The worker whose rank died is the first to tell how far all of them were.
-        self._furthest = max(self._furthest, *(rank.step for rank in report.progress), 0)
         leads = min((index for index in self.members if self._takes_part(index)), default=0)
-        if report.index == leads and report.progress:
-            self._current = self.progress = report.progress[0]
+        self._budget.hear(report.progress)
+        self._movement.hear(report, now, leads=report.index == leads)
+        self.progress = self._movement.latest or self.progress
 
     def _account(self, report: Report, before: Member | None) -> None:
         """Count the time since the agent's report before, by what its ranks do now."""
@@ -328,24 +311,18 @@ class Coordinator:
         return report.ends if report.generation == self.generation else []
 
     def _find_hang(self) -> None:
-        """Only while training: loading, evaluating and saving tell nothing while they go."""
-        current = self._current
-        if current is None or current.activity != "training" or not current.step_seconds:
-            self._moved_at = self.now
-            return
-        limit = self.rules.hang_seconds or max(HANG_FLOOR_SECONDS, HANG_FACTOR * current.step_seconds)
-        if self.now - self._moved_at > limit:
+        limit = self._movement.hang(self.now, self.rules.hang_seconds)
+        if limit is not None:
+            assert self._movement.latest is not None
             self._stacks = True
-            self._end_generation(Ending(f"no step for {limit:.0f} s after step {current.step}", hang=True))
+            after = self._movement.latest.step
+            self._end_generation(Ending(f"no step for {limit:.0f} s after step {after}", hang=True))
 
     def _regroup(self) -> None:
         """Have the ranks save and end once workers are there that they began without, unless they are almost done."""
         if self.regrouping or self.stopping is not None or self._team is None or self.members.keys() <= self._team:
             return
-        current = self._current
-        left = None
-        if current is not None and current.total_steps and current.step_seconds:
-            left = (current.total_steps - current.step) * current.step_seconds
+        left = self._movement.left
         if self.now - self._began > GATHER_SECONDS and (left is None or left > GATHER_SECONDS):
             self.regrouping = True
             self.number += 1
@@ -354,22 +331,17 @@ class Coordinator:
         """The generation is over; another one follows unless the failure is for good or the budget is spent."""
         self.failure = ending
         self.device_time.lose()
-        if self._furthest > self._reached:
-            self._reached, self._failures = self._furthest, 0
-        self._failures += 1
+        backoff = self._budget.fail()
         if ending.permanent is not None:
             self._finish(ending.permanent, ending.message)
         elif self.stopping is not None:
             # As if it had saved: a node that was gone before its worker had must not fail the job for good.
             where = "the same command goes on from the last checkpoint"
             self._finish(PREEMPTED, f"{ending.message}, while it was stopping; {where}")
-        elif self._failures > self.rules.restarts:
+        elif backoff is None:
             self._finish(RETRYABLE, f"{ending.message}; {self.rules.restarts} restarts in a row gained no step")
         else:
-            # The first restart is immediate: most failures do not come back.
-            self._gather_anew(
-                backoff=0.0 if self._failures == 1 else min(MOST_BACKOFF_SECONDS, 2.0 ** (self._failures - 2))
-            )
+            self._gather_anew(backoff=backoff)
 
     def _gather_anew(self, *, backoff: float) -> None:
         self.running = self.regrouping = False
@@ -405,7 +377,7 @@ class Coordinator:
         if busy or self.now < self._not_before:
             return
         self.generation = max(1, self.generation, *(m.report.generation + 1 for m in self.members.values()))
-        self.running, self._moved_at, self._beats, self._current = True, self.now, {}, None
+        self.running, self._movement = True, Movement(self.now)
         self._team, self._layout, self._began = frozenset(self.members), self._lay_out(), self.now
         self.number += 1
 
