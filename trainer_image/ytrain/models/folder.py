@@ -45,7 +45,7 @@ def staged(folder: Path, *, when_full: str = "Free space, then run the same comm
     """A temporary folder beside `folder` that takes its place when the block ends well, and is removed when not.
 
     Raises:
-        TrainingError: the disk is full; `when_full` ends the message.
+        TrainingError: the disk is full, of which `when_full` ends the message; or somebody has written there meanwhile.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     stage = folder.parent / f".{folder.name}.partial"
@@ -56,6 +56,11 @@ def staged(folder: Path, *, when_full: str = "Free space, then run the same comm
             yield stage
             _readable_as(stage)
             sync(stage)
+            if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+                raise TrainingError(
+                    f"{folder}: something was written there meanwhile, and what was to lie there was removed; move it "
+                    "away, then run the same command again"
+                )
             if folder.is_dir():
                 folder.rmdir()  # an empty one: rename does not replace folders on every system
             stage.rename(folder)
