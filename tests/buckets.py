@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -126,8 +127,6 @@ def bucket(bucket_server: BucketServer) -> TestBucket:
 
 
 def _wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
-    import socket
-
     deadline = time.monotonic() + 120
     while True:
         assert server.poll() is None and time.monotonic() < deadline, "the S3 server did not begin to listen"
