@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _POLL_SECONDS = 0.05
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -21,7 +23,7 @@ class Measurement:
 
     steps: int
     tokens: int
-    """Processed, padding not counted."""
+    """Processed, padding not counted; or whatever else the caller counts."""
     seconds: float
     cpu_seconds: float
     """User and system time of the process: on a machine that others use too, steadier than the wall clock."""
@@ -39,13 +41,21 @@ class Measurement:
         return self.tokens / self.cpu_seconds
 
 
-def run(command: list[str], metrics: Path, environment: dict[str, str], log: Path) -> Measurement:
+def run(
+    command: list[str],
+    metrics: Path,
+    environment: dict[str, str],
+    log: Path,
+    *,
+    tokens: Callable[[dict[str, Any]], int] = lambda step: int(step["tokens"]),
+) -> Measurement:
     """Runs the command to its end.
 
     Args:
         metrics: the file that the command will write a line to after each step; it must not exist yet.
         environment: added to this process's own.
         log: gets everything that the command prints.
+        tokens: how many tokens a line counts.
 
     Raises:
         SystemExit: the command failed; its last lines are shown.
@@ -70,7 +80,7 @@ def run(command: list[str], metrics: Path, environment: dict[str, str], log: Pat
     steady = steps[1:]
     return Measurement(
         steps=len(steady),
-        tokens=sum(step["tokens"] for step in steady),
+        tokens=sum(tokens(step) for step in steady),
         seconds=sum(step["seconds"] for step in steady),
         cpu_seconds=cpu_at_step[-1] - cpu_at_step[0],
         peak_bytes=usage.ru_maxrss * 1024,
