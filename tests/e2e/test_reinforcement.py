@@ -88,6 +88,14 @@ def test_what_is_rewarded_becomes_likely(ytrain: Commands, place: Path, model_fo
     load_model(place / "runs/tiny/output")
 
 
+def test_what_says_nothing_here_is_told(ytrain: Commands, place: Path, model_folder: Path) -> None:
+    optimization = JOB["optimization"] | {"maxSteps": 1, "batchSequences": 4}
+    write_job(place, model_folder, JOB | {"optimization": optimization, "secrets": ["team"]})
+    told = ("optimization.batchSequences: ignored", "spec.secrets: team is not in the job file")
+    ytrain(place, "check", "tiny.yaml").expect(0, *told)
+    ytrain(place, "run", "tiny.yaml").expect(0, *(f"warning: {words}" for words in told))
+
+
 @pytest.mark.parametrize(("updates", "processes"), [(1, "1"), (2, "1"), (1, "2")])
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     ytrain: Commands, place: Path, model_folder: Path, updates: int, processes: str

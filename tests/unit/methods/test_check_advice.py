@@ -6,7 +6,14 @@ import pytest
 import yaml
 from tests.conftest import write_chats
 
-from ytrain.methods.advice import few_steps, fields_without_effect, no_reward, power_of_two_below, too_much_memory
+from ytrain.methods.advice import (
+    absent_secrets,
+    few_steps,
+    fields_without_effect,
+    no_reward,
+    power_of_two_below,
+    too_much_memory,
+)
 from ytrain.methods.forecast import Course, FirstStep, Memory
 from ytrain.methods.memory import MemoryNeed, Remedy, remedies
 from ytrain.methods.setup import row_tokens
@@ -40,7 +47,7 @@ def test_a_batch_of_one_sample_cannot_be_lowered(place: Any) -> None:
 
 def test_few_windows(place: Any) -> None:
     write_chats(place.folder / "chats.jsonl", 1)
-    (warning,) = place.check(sft={"window": {"tokens": 100}}).warnings
+    (warning,) = place.check(sft={"window": {"tokens": 100}}, optimization={}).warnings
     assert warning == "3 steps in all: raise optimization.epochs (now 3), or give more data"
 
 
@@ -55,6 +62,7 @@ def test_ten_steps_are_no_warning(place: Any) -> None:
 RL = {"reward": {"builtin": {"kind": "exact"}}}
 NO_STEPS = "a corpus job updates no weights; remove"
 OWN_STEPS = "rl.rollout.promptsPerStep makes a step; remove"
+WINDOWS = "with sft.window every few answer tokens of a sample make a step; remove"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +87,11 @@ OWN_STEPS = "rl.rollout.promptsPerStep makes a step; remove"
             f"model.gradientCheckpointing: ignored, {NO_STEPS} it",
         ),
         ({"corpus": {}}, {}, None),
+        (
+            {"sft": {"window": {"tokens": 8}}},
+            {"optimization": {"batchSequences": 8, "learningRate": 1e-4}},
+            f"optimization.batchSequences: ignored, {WINDOWS} it",
+        ),
         ({"sft": {}}, {"optimization": {"batchTokens": 4096}, "checkpoint": {"everySteps": 5}}, None),
         ({"cpt": {}}, {"optimization": {"batchSequences": 8}, "evaluation": {"everySteps": 5}}, None),
     ],
@@ -97,6 +110,23 @@ def test_fields_that_say_nothing_with_a_method(
 def test_a_field_that_says_nothing_is_told_with_the_other_warnings(place: Any) -> None:
     ignored, few_records = place.check(sft=None, corpus={}).warnings
     assert ignored.startswith("optimization.batchSequences: ignored") and few_records.startswith("20 records")
+
+
+@pytest.mark.parametrize(
+    ("named", "beside", "words"),
+    [
+        ([], [], None),
+        (["hub"], ["hub"], None),
+        (["hub", "team-bucket"], ["hub"], "spec.secrets: team-bucket is not in the job file; what it holds is taken"),
+        (["hub", "team-bucket"], [], "spec.secrets: hub, team-bucket are not in the job file; what they hold is taken"),
+    ],
+)
+def test_secrets_that_only_a_cluster_has(place: Any, named: list[str], beside: list[str], words: str | None) -> None:
+    place.write(secrets=named)
+    secrets = [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {}} for name in beside]
+    place.file.write_text(yaml.safe_dump_all([*secrets, *yaml.safe_load_all(place.file.read_text())]))
+    warning = absent_secrets(load_job(place.file))
+    assert warning is None if words is None else warning is not None and warning.startswith(words)
 
 
 @pytest.mark.parametrize(("number", "power"), [(0, 1), (1, 1), (5, 4), (64, 64), (127, 64)])

@@ -47,6 +47,7 @@ def run(
     claims = parse_claims(claim or [])
     console.print(f"[bold]{escape(job_file.job.metadata.name)}[/]: preparing")
     # After the job file is checked: what follows takes seconds to import.
+    from ytrain.methods.advice import absent_secrets
     from ytrain.methods.options import RunOptions
     from ytrain.report import open_progress, print_summary
     from ytrain.training.run_folder import RunFolder
@@ -60,6 +61,8 @@ def run(
         cache=cache_folder(cache),
     )
     progress = open_progress(console)
+    if absent := absent_secrets(job_file):
+        progress.note(f"warning: {absent}")
     try:
         if processes > 1:
             from ytrain.launcher.serve import run_here

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from operator import attrgetter
+from typing import Literal
 
 from pydantic.alias_generators import to_camel
 from transformers import PretrainedConfig
@@ -9,6 +10,7 @@ from transformers import PretrainedConfig
 from ytrain.data import DataReport, TokenDataset
 from ytrain.methods.forecast import Course, Memory
 from ytrain.report.series import byte_size
+from ytrain_api import JobFile
 from ytrain_api.evaluation import Checkpoint
 from ytrain_api.job import Method, Spec
 from ytrain_api.model import Model
@@ -23,8 +25,11 @@ FEW_RECORDS = 100
 ENOUGH_STEPS = 50
 """What the suggested batch aims at."""
 
-IGNORED: dict[Method, tuple[str, list[str]]] = {
-    "rl": ("rl.rollout.promptsPerStep makes a step", ["optimization.batch_tokens", "optimization.batch_sequences"]),
+STEP_SIZE = ["optimization.batch_tokens", "optimization.batch_sequences"]
+
+IGNORED: dict[Method | Literal["windows"], tuple[str, list[str]]] = {
+    "rl": ("rl.rollout.promptsPerStep makes a step", STEP_SIZE),
+    "windows": ("with sft.window every few answer tokens of a sample make a step", STEP_SIZE),
     "corpus": (
         "a corpus job updates no weights",
         [
@@ -40,13 +45,26 @@ IGNORED: dict[Method, tuple[str, list[str]]] = {
 
 def fields_without_effect(spec: Spec) -> str | None:
     """Fields that were given to no effect. Defaults do not count: in a job from a cluster each is written out."""
-    why, fields = IGNORED.get(spec.method, ("", []))
+    windows = spec.sft is not None and spec.sft.window is not None
+    why, fields = IGNORED.get("windows" if windows else spec.method, ("", []))
     default = Spec(model=Model(source=spec.model.source), data=spec.data)
     given = [field for field in fields if attrgetter(field)(spec) not in (None, attrgetter(field)(default))]
     if not given:
         return None
     names = ", ".join(".".join(map(to_camel, field.split("."))) for field in given)
     return f"{names}: ignored, {why}; remove {'it' if len(given) == 1 else 'them'}"
+
+
+def absent_secrets(job_file: JobFile) -> str | None:
+    """Secrets that a cluster would have, and that do not lie beside the job on this machine."""
+    absent = [name for name in job_file.job.spec.secrets if name not in job_file.secrets]
+    if not absent:
+        return None
+    one = len(absent) == 1
+    return (
+        f"spec.secrets: {', '.join(absent)} {'is' if one else 'are'} not in the job file; "
+        f"what {'it holds' if one else 'they hold'} is taken from the environment of this command"
+    )
 
 
 def few_steps(spec: Spec, report: DataReport, course: Course) -> str | None:

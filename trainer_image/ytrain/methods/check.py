@@ -100,8 +100,7 @@ def check(
     result.findings.attempt(lambda: check_available(job_file.job))
     if spec.corpus is not None:
         result.done = "scored"
-    if ignored := advice.fields_without_effect(spec):
-        result.warnings.append(ignored)
+    result.warnings += filter(None, [advice.fields_without_effect(spec), advice.absent_secrets(job_file)])
     apply_secrets(job_file)
     if spec.output.target is not None:  # the work folder is chosen when the job is run
         result.findings.attempt(lambda: _output(job_file, options))

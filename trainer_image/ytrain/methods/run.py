@@ -1,6 +1,7 @@
 """The life of a run around its method: the work folder, the job's place in it, and a record of how it ended."""
 
 from ytrain.engine.world import World
+from ytrain.methods.advice import fields_without_effect
 from ytrain.methods.analysis import analyse
 from ytrain.methods.availability import check_available
 from ytrain.methods.facts import facts_of_finished
@@ -52,6 +53,8 @@ def run_job(
             progress.note(f"{folder.path}: this job is done already; its output is in {output}")
             progress.found(facts_of_finished(folder, job_file.job.spec))
             return
+        if ignored := fields_without_effect(job_file.job.spec):
+            progress.note(f"warning: {ignored}")
         folder.open(run_identity(job_file.job), dump_job(job_file.job))
         try:
             with full_disk_told(when_full):
