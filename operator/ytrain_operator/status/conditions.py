@@ -11,8 +11,6 @@ from datetime import datetime
 from ytrain_api.status import Condition
 from ytrain_operator.timestamps import to_text
 
-TYPES = ("Ready", "Running", "Suspended", "Complete", "Failed", "Stalled")
-
 
 @dataclass(frozen=True)
 class Finding:
