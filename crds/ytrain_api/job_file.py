@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic.alias_generators import to_camel
 
 from ytrain_api.check import check_job
 from ytrain_api.errors import SpecError
 from ytrain_api.finding import Finding
 from ytrain_api.job import API_VERSION, KIND, YTrainJob
+from ytrain_api.without_effect import without_effect
 from ytrain_api.yaml_file import Document, read_documents, write_document
 
 Contents = Mapping[str, Mapping[str, bytes]]
@@ -74,9 +76,12 @@ def config_digest(job: YTrainJob) -> str:
     """SHA-256 over what in the spec determines the trained weights, defaults filled in.
 
     What does not count: where and how it runs (workers, storage, policy, queue, suspend, image), what is measured,
-    when it is saved.
+    when it is saved, and fields that say nothing with its method.
     """
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(_RESULT))
+    _, unused = without_effect(job.spec)
+    for block, _, name in (path.partition(".") for path in unused):
+        spec.get(block, {}).pop(to_camel(name), None)
     return "sha256:" + hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
 
 

@@ -267,3 +267,24 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_digest_counts_what_determines_the_result(tmp_path: Path, written: str, instead: str, same: bool) -> None:
     changed = load(tmp_path, GOOD.replace(written, instead)).job
     assert (config_digest(changed) == config_digest(load(tmp_path, GOOD).job)) == same
+
+
+@pytest.mark.parametrize(
+    ("method", "optimization", "same"),
+    [
+        ("sft: {}", "batchSequences: 8", False),
+        ("sft: {window: {tokens: 8}}", "batchSequences: 8", True),
+        ("sft: {window: {tokens: 8}}", "seed: 1", False),
+        ("rl: {reward: {builtin: {kind: exact}}}", "batchTokens: 4096", True),
+        ("rl: {reward: {builtin: {kind: exact}}}", "seed: 1", False),
+        ("corpus: {}", "seed: 1, weightDecay: 0.1", True),
+        ("corpus: {}", "microBatchTokens: 4096", False),
+    ],
+)
+def test_fields_that_say_nothing_do_not_count(tmp_path: Path, method: str, optimization: str, same: bool) -> None:
+    text = GOOD.replace("sft: {}", method)
+    digests = [
+        config_digest(load(tmp_path, text.replace("epochs: 3", fields)).job)
+        for fields in ("epochs: 3", f"epochs: 3, {optimization}")
+    ]
+    assert (digests[0] == digests[1]) == same

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Literal
 
 from pydantic.alias_generators import to_camel
 from transformers import PretrainedConfig
@@ -11,10 +10,9 @@ from ytrain.data import DataReport, TokenDataset
 from ytrain.methods.forecast import Course, Memory
 from ytrain.report.series import byte_size
 from ytrain_api import JobFile
-from ytrain_api.evaluation import Checkpoint
-from ytrain_api.job import Method, Spec
+from ytrain_api.job import Spec
 from ytrain_api.model import Model
-from ytrain_api.optimization import Optimization
+from ytrain_api.without_effect import without_effect
 
 FEW_STEPS = 10
 """With fewer, warm-up and decay leave almost no step at the peak learning rate."""
@@ -25,28 +23,10 @@ FEW_RECORDS = 100
 ENOUGH_STEPS = 50
 """What the suggested batch aims at."""
 
-STEP_SIZE = ["optimization.batch_tokens", "optimization.batch_sequences"]
-
-IGNORED: dict[Method | Literal["windows"], tuple[str, list[str]]] = {
-    "rl": ("rl.rollout.promptsPerStep makes a step", STEP_SIZE),
-    "windows": ("with sft.window every few answer tokens of a sample make a step", STEP_SIZE),
-    "corpus": (
-        "a corpus job updates no weights",
-        [
-            "model.gradient_checkpointing",
-            *(f"optimization.{name}" for name in Optimization.model_fields if name != "micro_batch_tokens"),
-            "evaluation.every_steps",
-            *(f"checkpoint.{name}" for name in Checkpoint.model_fields),
-        ],
-    ),
-}
-"""Fields of the spec that say nothing with a method, and why."""
-
 
 def fields_without_effect(spec: Spec) -> str | None:
     """Fields that were given to no effect. Defaults do not count: in a job from a cluster each is written out."""
-    windows = spec.sft is not None and spec.sft.window is not None
-    why, fields = IGNORED.get("windows" if windows else spec.method, ("", []))
+    why, fields = without_effect(spec)
     default = Spec(model=Model(source=spec.model.source), data=spec.data)
     given = [field for field in fields if attrgetter(field)(spec) not in (None, attrgetter(field)(default))]
     if not given:
