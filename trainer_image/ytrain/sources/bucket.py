@@ -1,4 +1,4 @@
-"""A bucket that is spoken to as S3 is: what lies in it, many objects brought or laid down at once, and what went wrong.
+"""A bucket that is spoken to as S3 is: what lies in it, and many objects brought or laid down at once.
 
 Endpoint, region and credentials are found where boto3 always looks: AWS_* in the environment, then ~/.aws, then the
 machine's role. Whoever uses no bucket does not import this module, and boto3 with it.
@@ -8,41 +8,25 @@ import os
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
-from botocore.exceptions import ConnectionError as EndpointError
-from s3transfer.exceptions import RetriesExceededError
 from s3transfer.manager import TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
-from ytrain_api.errors import SpecError, TransientError, YTrainError
+from ytrain.sources.bucket_faults import told
+from ytrain_api.errors import SpecError
 
 TELL_SECONDS = 1.0
 """How often a transfer tells how far it is."""
 
 _TIMEOUTS = Config(connect_timeout=10, read_timeout=60)  # seconds; retries are boto3's, AWS_MAX_ATTEMPTS changes them
-_DELETED_AT_ONCE = 1000  # the most that one request may name
-_GIVE = (
-    "Give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or in a Secret under spec.secrets; on a "
-    "laptop ~/.aws will do."
-)
 
 
 @dataclass(frozen=True)
@@ -68,8 +52,7 @@ class Bucket:
     def __init__(self, name: str, where: str) -> None:
         self.name = name
         self._where = where
-        self._endpoint = "the endpoint"
-        with self._told():
+        with told(where, name, "the endpoint"):
             try:
                 # boto3 itself reads AWS_DEFAULT_REGION alone, other programs AWS_REGION.
                 self._client: Any = boto3.Session(region_name=os.environ.get("AWS_REGION") or None).client(
@@ -77,11 +60,12 @@ class Bucket:
                 )
                 self.endpoint = str(self._client.meta.endpoint_url)
                 parts = urlsplit(self.endpoint)
-                self._endpoint = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+                server = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
             except ValueError as error:
                 raise SpecError(
                     f"{where}: AWS_ENDPOINT_URL is no address. Write http://host:port or https://host."
                 ) from error
+        self._told = partial(told, where, name, server)
 
     def list(self, prefix: str, *, subfolders: bool = True) -> list[Object]:
         """The objects whose keys begin with `prefix`, sorted by key; marks of empty folders are none.
@@ -90,7 +74,7 @@ class Bucket:
             subfolders: also those with a further `/` in the key.
 
         Raises:
-            SpecError, TransientError: see `Bucket`'s module; as with every call that follows.
+            SpecError, TransientError: see `told`; as with every call that follows.
         """
         arguments = {"Bucket": self.name, "Prefix": prefix} | ({} if subfolders else {"Delimiter": "/"})
         with self._told():
@@ -126,12 +110,9 @@ class Bucket:
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; one that is not there is none the less gone."""
-        for first in range(0, len(keys), _DELETED_AT_ONCE):
-            named = [{"Key": key} for key in keys[first : first + _DELETED_AT_ONCE]]
+        for key in keys:  # one by one: of a request for several, some servers demand the MD5 that boto3 left off
             with self._told():
-                answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": named, "Quiet": True})
-                for error in answer.get("Errors", ()):
-                    raise self._refused(error.get("Code", ""), 403, error.get("Message", ""))
+                self._client.delete_object(Bucket=self.name, Key=key)
 
     def check_writable(self, key: str) -> None:
         """Refuse a bucket that takes nothing: begin an upload, which shows no object, and give it up."""
@@ -193,58 +174,6 @@ class Bucket:
                 if time.monotonic() - told >= TELL_SECONDS:
                     tell(f"{self._where}: {moved.bytes / 1e6:,.0f} of {total / 1e6:,.0f} MB {done}")
                     told = time.monotonic()
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turns what botocore raises into what a user reads; never with a key or a signature in it."""
-        try:
-            yield
-        except ClientError as error:
-            said = error.response.get("Error", {})
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            raise self._refused(said.get("Code", ""), status, said.get("Message", "")) from error
-        except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ProfileNotFound) as error:
-            raise SpecError(f"{self._where}: no credentials for the bucket ({error}). {_GIVE}") from error
-        except (
-            EndpointError,
-            HTTPClientError,
-            IncompleteReadError,
-            FlexibleChecksumError,
-            RetriesExceededError,
-        ) as error:
-            reason = error.last_exception if isinstance(error, RetriesExceededError) else error
-            raise TransientError(
-                f"{self._where}: {self._endpoint} cannot be reached, or broke off ({type(reason).__name__}), also "
-                "after several attempts. See that AWS_ENDPOINT_URL names it and that it answers from here, then run "
-                "the same command again."
-            ) from error
-        except BotoCoreError as error:
-            raise SpecError(
-                f"{self._where}: {error}. Check the name of the bucket, and AWS_ENDPOINT_URL and AWS_REGION in the "
-                "environment or in a Secret under spec.secrets."
-            ) from error
-
-    def _refused(self, code: str, status: int, message: str) -> YTrainError:
-        """What an answer other than success means."""
-        at = f"{self._where}: {self._endpoint}"
-        if code == "NoSuchBucket":
-            return SpecError(
-                f"{at} has no bucket {self.name!r}. Check its name, and that AWS_ENDPOINT_URL and AWS_REGION are those "
-                "of the place where it lies."
-            )
-        if status in (404, 412):
-            return TransientError(f"{at} no longer has what it listed: somebody changes the bucket. Run it again.")
-        if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):
-            return SpecError(
-                f"{at} does not let these credentials do that ({code}). Reading needs s3:ListBucket and s3:GetObject, "
-                f"an output also s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload. {_GIVE}"
-            )
-        if status == 429 or status >= 500:
-            return TransientError(f"{at} answers {status} ({code}), also after several attempts. Run it again later.")
-        return SpecError(
-            f"{at} answers {status} ({code}: {message}). Check the name of the bucket, and AWS_ENDPOINT_URL and "
-            "AWS_REGION in the environment or in a Secret under spec.secrets."
-        )
 
 
 class _AsListed(BaseSubscriber):  # type: ignore[misc]
