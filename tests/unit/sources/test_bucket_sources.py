@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -17,6 +18,7 @@ from tests.buckets import TestBucket
 from tests.ports import held_port
 
 from ytrain.sources import Sources
+from ytrain.sources.bucket import Bucket
 from ytrain.sources.s3 import matches
 from ytrain_api.errors import DataError, SpecError, TransientError
 
@@ -227,6 +229,36 @@ def test_an_endpoint_that_breaks_off_is_a_transient_fault(
         monkeypatch.setenv("AWS_ENDPOINT_URL", relay.url)
         with pytest.raises(TransientError, match=rf"{relay.url} cannot be reached, or broke off.*run the same command"):
             sources.resolve(f"s3://{bucket.name}/large")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix == ".safetensors"]
+
+
+@pytest.mark.parametrize("megabytes", [1, 20])  # in one piece, and in parts
+@pytest.mark.parametrize("vanishes", [False, True])
+def test_an_object_that_changes_after_it_was_listed(
+    bucket: TestBucket,
+    sources: Sources,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    megabytes: int,
+    vanishes: bool,
+) -> None:
+    key = "large/model.safetensors"
+    bucket.put("large/config.json", b"{}")
+    bucket.put(key, os.urandom(megabytes * 1_000_000))
+    fetch = Bucket.fetch
+
+    def changed_before(*arguments: Any) -> Any:
+        if vanishes:
+            bucket.client.delete_object(Bucket=bucket.name, Key=key)
+        else:
+            bucket.put(key, os.urandom(megabytes * 1_000_000))
+        return fetch(*arguments)
+
+    monkeypatch.setattr(Bucket, "fetch", changed_before)
+    with pytest.raises(
+        TransientError, match=r"no longer has what it listed: somebody changes the bucket. Run it again"
+    ):
+        sources.resolve(f"s3://{bucket.name}/large")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix == ".safetensors"]
 
 

@@ -18,7 +18,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 from botocore.exceptions import ConnectionError as EndpointError
-from s3transfer.exceptions import RetriesExceededError
+from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
 from ytrain_api.errors import SpecError, TransientError, YTrainError
 
@@ -44,6 +44,8 @@ def told(where: str, bucket: str, endpoint: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise _refused(where, bucket, endpoint, error) from error
+    except S3DownloadFailedError as error:  # what s3transfer makes of a 412 to a part of an object
+        raise _changed(f"{where}: {endpoint}") from error
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ProfileNotFound) as error:
         raise SpecError(f"{where}: no credentials for the bucket ({error}). {_GIVE}") from error
     except (
@@ -78,7 +80,7 @@ def _refused(where: str, bucket: str, endpoint: str, error: ClientError) -> YTra
             "of the place where it lies."
         )
     if status in (404, 412):
-        return TransientError(f"{at} no longer has what it listed: somebody changes the bucket. Run it again.")
+        return _changed(at)
     if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):
         return SpecError(
             f"{at} does not let these credentials do that ({code}). Reading needs s3:ListBucket and s3:GetObject, "
@@ -90,3 +92,7 @@ def _refused(where: str, bucket: str, endpoint: str, error: ClientError) -> YTra
         f"{at} answers {status} ({code}: {said.get('Message', '')}). Check the name of the bucket, and "
         "AWS_ENDPOINT_URL and AWS_REGION in the environment or in a Secret under spec.secrets."
     )
+
+
+def _changed(at: str) -> TransientError:
+    return TransientError(f"{at} no longer has what it listed: somebody changes the bucket. Run it again.")
