@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -18,7 +19,7 @@ from tests.buckets import TestBucket
 from tests.ports import held_port
 
 from ytrain.sources import Sources
-from ytrain.sources.bucket import Bucket
+from ytrain.sources.bucket import Bucket, _object
 from ytrain.sources.s3 import matches
 from ytrain_api.errors import DataError, SpecError, TransientError
 
@@ -260,6 +261,35 @@ def test_an_object_that_changes_after_it_was_listed(
     ):
         sources.resolve(f"s3://{bucket.name}/large")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix == ".safetensors"]
+
+
+def test_an_object_without_an_etag_is_known_by_its_date(
+    bucket: TestBucket, sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gateways list files that were laid on their disk so, and some leave the field out."""
+    object_of, fetch = _object, Bucket.fetch
+    monkeypatch.setattr("ytrain.sources.bucket._object", lambda entry: replace(object_of(entry), etag="", changed=date))
+
+    def read() -> str:
+        return sources.files(f"s3://{bucket.name}/a.jsonl", SUFFIXES).files[0][1].read_text()
+
+    bucket.put("a.jsonl", b"1")
+    date = "1"
+    assert read() == "1"
+    bucket.put("a.jsonl", b"2")
+    assert read() == "1"  # known
+    date = "2"
+    assert read() == "2"
+
+    def changed_meanwhile(*arguments: Any) -> Any:
+        nonlocal date
+        date = "4"
+        return fetch(*arguments)
+
+    date = "3"
+    monkeypatch.setattr(Bucket, "fetch", changed_meanwhile)
+    with pytest.raises(TransientError, match="no longer has what it listed"):
+        read()
 
 
 def test_what_a_user_reads_when_it_fails_and_no_secret(

@@ -20,7 +20,7 @@ from botocore.config import Config
 from s3transfer.manager import TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
-from ytrain.sources.bucket_faults import told
+from ytrain.sources.bucket_faults import changed, told
 from ytrain_api.errors import SpecError
 
 TELL_SECONDS = 1.0
@@ -36,7 +36,14 @@ class Object:
     key: str
     size: int
     etag: str
-    """Changes with the content."""
+    """Changes with the content; empty of a file that a gateway found on its disk."""
+    changed: str
+    """When it was last put there."""
+
+    @property
+    def state(self) -> str:
+        """What tells its content from what lay there before."""
+        return self.etag or self.changed
 
 
 class Bucket:
@@ -60,12 +67,12 @@ class Bucket:
                 )
                 self.endpoint = str(self._client.meta.endpoint_url)
                 parts = urlsplit(self.endpoint)
-                server = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+                self._server = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
             except ValueError as error:
                 raise SpecError(
                     f"{where}: AWS_ENDPOINT_URL is no address. Write http://host:port or https://host."
                 ) from error
-        self._told = partial(told, where, name, server)
+        self._told = partial(told, where, name, self._server)
 
     def list(self, prefix: str, *, subfolders: bool = True) -> list[Object]:
         """The objects whose keys begin with `prefix`, sorted by key; marks of empty folders are none.
@@ -131,12 +138,15 @@ class Bucket:
 
         def begin(manager: Any, entry: tuple[Object, Path], heard: BaseSubscriber) -> Any:
             each, path = entry
-            said = {"IfMatch": each.etag}
+            said = {"IfMatch": each.etag} if each.etag else {}
             return manager.download(
                 self.name, each.key, str(path), extra_args=said, subscribers=[_AsListed(each), heard]
             )
 
-        yield from self._transfer(begin, objects, sum(each.size for each, _ in objects), "here", tell)
+        for each, path in self._transfer(begin, objects, sum(each.size for each, _ in objects), "here", tell):
+            if not each.etag and self.find(each.key) != each:
+                raise changed(f"{self._where}: {self._server}")
+            yield each, path
 
     def upload(self, files: Sequence[tuple[Path, str, Mapping[str, str]]], tell: Callable[[str], None]) -> None:
         """Put files, several at once.
@@ -211,4 +221,4 @@ class _Moved(BaseSubscriber):  # type: ignore[misc]
 
 
 def _object(entry: Mapping[str, Any]) -> Object:
-    return Object(entry["Key"], entry["Size"], entry["ETag"])
+    return Object(entry["Key"], entry["Size"], entry.get("ETag", ""), entry["LastModified"].isoformat())

@@ -45,7 +45,7 @@ def told(where: str, bucket: str, endpoint: str) -> Iterator[None]:
     except ClientError as error:
         raise _refused(where, bucket, endpoint, error) from error
     except S3DownloadFailedError as error:  # what s3transfer makes of a 412 to a part of an object
-        raise _changed(f"{where}: {endpoint}") from error
+        raise changed(f"{where}: {endpoint}") from error
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ProfileNotFound) as error:
         raise SpecError(f"{where}: no credentials for the bucket ({error}). {_GIVE}") from error
     except (
@@ -80,7 +80,7 @@ def _refused(where: str, bucket: str, endpoint: str, error: ClientError) -> YTra
             "of the place where it lies."
         )
     if status in (404, 412):
-        return _changed(at)
+        return changed(at)
     if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):
         return SpecError(
             f"{at} does not let these credentials do that ({code}). Reading needs s3:ListBucket and s3:GetObject, "
@@ -94,5 +94,6 @@ def _refused(where: str, bucket: str, endpoint: str, error: ClientError) -> YTra
     )
 
 
-def _changed(at: str) -> TransientError:
+def changed(at: str) -> TransientError:
+    """What lies there is not what the listing said."""
     return TransientError(f"{at} no longer has what it listed: somebody changes the bucket. Run it again.")
