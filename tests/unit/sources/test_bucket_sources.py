@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -309,10 +310,12 @@ def test_what_a_user_reads_when_it_fails_and_no_secret(
     refused("s3://Not_A_Bucket!/x", r"Invalid bucket name.*Check the name of the bucket")
     with monkeypatch.context() as wrong:
         wrong.setenv("AWS_SECRET_ACCESS_KEY", secret[::-1])
-        refused(model, r"does not let these credentials do that \(SignatureDoesNotMatch\).*spec.secrets")
+        refused(
+            model, r"does not let these credentials do that \(SignatureDoesNotMatch for ListObjectsV2\).*spec.secrets"
+        )
     with monkeypatch.context() as wrong:
         wrong.setenv("AWS_ACCESS_KEY_ID", "nobody")
-        refused(model, r"does not let these credentials do that \(InvalidAccessKeyId\).*s3:ListBucket")
+        refused(model, r"does not let these credentials do that \(InvalidAccessKeyId for .*s3:ListBucket")
     with monkeypatch.context() as none:
         none.delenv("AWS_ACCESS_KEY_ID")
         none.delenv("AWS_SECRET_ACCESS_KEY")
@@ -321,12 +324,55 @@ def test_what_a_user_reads_when_it_fails_and_no_secret(
         refused(model, r"no credentials for the bucket.*AWS_SECRET_ACCESS_KEY")
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("AWS_ENDPOINT_URL", "not an address")
-        refused(model, r"AWS_ENDPOINT_URL is no address. Write http://host:port")
+        refused(model, r"AWS_ENDPOINT_URL is no address, .* Write http://host:port")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("AWS_REGION", "eu central")
+        refused(model, r"region_name 'eu central' doesn't match a supported format. Check .*AWS_REGION")
+    with monkeypatch.context() as plain:
+        plain.setenv("AWS_ENDPOINT_URL", bucket.environment["AWS_ENDPOINT_URL"].replace("http:", "https:"))
+        refused(model, r"no TLS with https://127.0.0.1:\d+ \(SSLError: .*\). Write http:// .*AWS_CA_BUNDLE")
     with monkeypatch.context() as down, held_port() as port:
         down.setenv("AWS_ENDPOINT_URL", f"http://team:{quote(secret, safe='')}@127.0.0.1:{port}")
-        refused(model, rf"http://127.0.0.1:{port} cannot be reached.*run the same command again", TransientError)
+        refused(
+            model,
+            rf"http://127.0.0.1:{port} cannot be reached, .*Connection refused.*run the same command again",
+            TransientError,
+        )
     assert all(words.startswith("s3://") for words in said)
     assert not any(words in "".join(said) + caplog.text for words in (secret, quote(secret, safe="")))
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind", "match"),
+    [
+        (404, "<html>", SpecError, r"answers 404 .*AWS_ENDPOINT_URL"),
+        (200, "<html>", TransientError, r"answers 500 .*names a server of buckets"),
+        (302, "", SpecError, r"redirects to another address. Write that one in AWS_ENDPOINT_URL"),
+        (308, "", SpecError, r"redirects to another address"),
+    ],
+)
+def test_an_endpoint_that_is_no_server_of_buckets(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch, status: int, content: str, kind: type[Exception], match: str
+) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", "/login")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content.encode())
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        with pytest.raises(kind, match=match):
+            sources.resolve("s3://team/models")
+        server.shutdown()
 
 
 def test_a_cache_that_cannot_be_made_is_refused(model: str, sources: Sources, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 from s3transfer.manager import TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
@@ -69,8 +70,11 @@ class Bucket:
                 parts = urlsplit(self.endpoint)
                 self._server = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
             except ValueError as error:
+                if isinstance(error, BotoCoreError):  # of a region, whose words are botocore's
+                    raise
                 raise SpecError(
-                    f"{where}: AWS_ENDPOINT_URL is no address. Write http://host:port or https://host."
+                    f"{where}: AWS_ENDPOINT_URL is no address, or AWS_MAX_ATTEMPTS no number. Write http://host:port "
+                    "or https://host."
                 ) from error
         self._told = partial(told, where, name, self._server)
 

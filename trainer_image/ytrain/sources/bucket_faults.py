@@ -3,12 +3,14 @@
 `bucket.py` knows what is asked, this module what botocore and s3transfer raise.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionClosedError,
     CredentialRetrievalError,
     FlexibleChecksumError,
     HTTPClientError,
@@ -16,6 +18,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSLError,
 )
 from botocore.exceptions import ConnectionError as EndpointError
 from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
@@ -48,6 +51,16 @@ def told(where: str, bucket: str, endpoint: str) -> Iterator[None]:
         raise changed(f"{where}: {endpoint}") from error
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ProfileNotFound) as error:
         raise SpecError(f"{where}: no credentials for the bucket ({error}). {_GIVE}") from error
+    except RecursionError as error:  # botocore looks for the region that a redirect might mean, without end
+        raise _redirected(f"{where}: {endpoint}") from error
+    except SSLError as error:
+        reason = _words(error)
+        if "EOF" in reason:  # a server that ends or begins meanwhile
+            raise _unreachable(where, endpoint, reason) from error
+        raise SpecError(
+            f"{where}: no TLS with {endpoint} ({reason}). Write http:// in AWS_ENDPOINT_URL if it speaks none; "
+            "if its certificate is of an authority of your own, name the file with that one's in AWS_CA_BUNDLE."
+        ) from error
     except (
         EndpointError,
         HTTPClientError,
@@ -55,16 +68,12 @@ def told(where: str, bucket: str, endpoint: str) -> Iterator[None]:
         FlexibleChecksumError,
         RetriesExceededError,
     ) as error:
-        reason = error.last_exception if isinstance(error, RetriesExceededError) else error
-        raise TransientError(
-            f"{where}: {endpoint} cannot be reached, or broke off ({type(reason).__name__}), also "
-            "after several attempts. See that AWS_ENDPOINT_URL names it and that it answers from here, then run "
-            "the same command again."
-        ) from error
+        last = error.last_exception if isinstance(error, RetriesExceededError) else error
+        raise _unreachable(where, endpoint, _words(last)) from error
     except BotoCoreError as error:
         raise SpecError(
-            f"{where}: {error}. Check the name of the bucket, and AWS_ENDPOINT_URL and AWS_REGION in the "
-            "environment or in a Secret under spec.secrets."
+            f"{where}: {str(error).rstrip('.')}. Check the name of the bucket, and AWS_ENDPOINT_URL and AWS_REGION in "
+            "the environment or in a Secret under spec.secrets."
         ) from error
 
 
@@ -79,15 +88,21 @@ def _refused(where: str, bucket: str, endpoint: str, error: ClientError) -> YTra
             f"{at} has no bucket {bucket!r}. Check its name, and that AWS_ENDPOINT_URL and AWS_REGION are those "
             "of the place where it lies."
         )
-    if status in (404, 412):
+    if code in ("NoSuchKey", "NoSuchUpload") or status == 412:
         return changed(at)
+    if status in (301, 302, 307, 308):
+        return _redirected(at)
     if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):
         return SpecError(
-            f"{at} does not let these credentials do that ({code}). Reading needs s3:ListBucket and s3:GetObject, "
-            f"an output also s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload. {_GIVE}"
+            f"{at} does not let these credentials do that ({code} for {error.operation_name}). Reading needs "
+            "s3:ListBucket and s3:GetObject, an output also s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload. "
+            f"{_GIVE}"
         )
     if status == 429 or status >= 500:
-        return TransientError(f"{at} answers {status} ({code}), also after several attempts. Run it again later.")
+        return TransientError(
+            f"{at} answers {status} ({code}), also after several attempts. Run it again later; if it stays so, see "
+            "that AWS_ENDPOINT_URL names a server of buckets, and not a page for people."
+        )
     return SpecError(
         f"{at} answers {status} ({code}: {said.get('Message', '')}). Check the name of the bucket, and "
         "AWS_ENDPOINT_URL and AWS_REGION in the environment or in a Secret under spec.secrets."
@@ -97,3 +112,26 @@ def _refused(where: str, bucket: str, endpoint: str, error: ClientError) -> YTra
 def changed(at: str) -> TransientError:
     """What lies there is not what the listing said."""
     return TransientError(f"{at} no longer has what it listed: somebody changes the bucket. Run it again.")
+
+
+def _redirected(at: str) -> SpecError:
+    return SpecError(
+        f"{at} redirects to another address. Write that one in AWS_ENDPOINT_URL: often https:// instead of http://, or "
+        "the server of buckets instead of its page for people."
+    )
+
+
+def _unreachable(where: str, endpoint: str, reason: str) -> TransientError:
+    return TransientError(
+        f"{where}: {endpoint} cannot be reached, or broke off ({reason}), also after several attempts. See that "
+        "AWS_ENDPOINT_URL names it, with http:// or https:// as it speaks, and that it answers from here, then run the "
+        "same command again."
+    )
+
+
+def _words(error: Exception) -> str:
+    """What the network said, without the address: that may hold a password."""
+    name = type(error).__name__
+    if not isinstance(error, EndpointError | ConnectionClosedError):
+        return name
+    return f"{name}: {re.sub(r'^[^ ]*[(].*?[)]: ', '', str(error.kwargs.get('error', '')))}"
