@@ -22,7 +22,7 @@ from s3transfer.manager import TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
 from ytrain.sources.bucket_faults import changed, told
-from ytrain_api.errors import SpecError
+from ytrain_api.errors import SpecError, YTrainError
 
 TELL_SECONDS = 1.0
 """How often a transfer tells how far it is."""
@@ -126,10 +126,23 @@ class Bucket:
                 self._client.delete_object(Bucket=self.name, Key=key)
 
     def check_writable(self, key: str) -> None:
-        """Refuse a bucket that takes nothing: begin an upload, which shows no object, and give it up."""
+        """Refuse a bucket that takes nothing, or gives nothing up again, and leave it as it is.
+
+        Args:
+            key: where nothing ever lies. An upload is begun there and given up, and nothing is removed.
+        """
         with self._told():
             upload = self._client.create_multipart_upload(Bucket=self.name, Key=key)["UploadId"]
             self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload)
+        self.delete([key])
+
+    def drop_unfinished(self, key: str) -> None:
+        """Remove the parts that killed uploads of an object left, if these credentials may list them."""
+        with suppress(YTrainError), self._told():
+            # The whole key: MinIO finds none by a part of it.
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.name, Prefix=key)
+            for entry in [entry for page in pages for entry in page.get("Uploads", ()) if entry["Key"] == key]:
+                self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=entry["UploadId"])
 
     def fetch(
         self, objects: Sequence[tuple[Object, Path]], tell: Callable[[str], None]
