@@ -406,6 +406,9 @@ def test_a_key_that_is_no_path_is_refused(bucket: TestBucket, sources: Sources) 
     bucket.put("odd/a.jsonl/b.jsonl", b"{}")
     with pytest.raises(SpecError, match=r"the key 'odd/a.jsonl/b.jsonl' cannot be the path of a file"):
         sources.files(f"s3://{bucket.name}/odd/", SUFFIXES)
+    bucket.put(f"long/{'ü' * 130}.jsonl", b"{}")
+    with pytest.raises(SpecError, match=r"the key 'long/ü+.jsonl' cannot be the path of a file"):
+        sources.files(f"s3://{bucket.name}/long", SUFFIXES)
     bucket.put("up/x/../../../a.jsonl", b"{}")
     with pytest.raises(DataError, match=r"no readable file"):  # hidden, as every part that begins with a dot
         sources.files(f"s3://{bucket.name}/up", SUFFIXES)

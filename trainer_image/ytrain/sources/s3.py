@@ -22,6 +22,7 @@ from ytrain.sources.location import GLOB_MARKS, Location
 from ytrain_api.errors import DataError, SpecError
 
 _WEIGHTS = ".safetensors"
+_NAME_BYTES = 255  # the longest name that file systems take; keys may have 1024
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _check_names(location: Location, needed: Sequence[Object]) -> None:
     keys = {each.key for each in needed}
     for key in keys:
         parts = key.split("/")
-        if any(part in ("", ".", "..") for part in parts) or any(
+        if any(part in ("", ".", "..") or len(part.encode()) > _NAME_BYTES for part in parts) or any(
             str(above) in keys for above in PurePosixPath(key).parents
         ):
             raise SpecError(
