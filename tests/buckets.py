@@ -18,7 +18,13 @@ from tests.ports import held_port
 BEFORE_IT_ASKS = 3
 """Calls that need no credentials: those that make a user with a key."""
 
-POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "s3:DeleteObject", "Resource": "arn:aws:s3:::*/kept/*"},
+    ],
+}
 _numbers = count()
 
 

@@ -191,7 +191,7 @@ def test_a_corpus_job(ytrain: Commands, in_bucket: TestBucket, tmp_path: Path) -
         ({"output": {"target": "s3://no-bucket-of-this-name/x"}}, {}, 2, ["spec.output.target", "has no bucket"]),
         ({"output": {"target": "s3://bucket"}}, {}, 2, ["spec.output.target: s3://bucket: name a prefix"]),
         ({}, {"AWS_SECRET_ACCESS_KEY": "wrong"}, 2, ["does not let these credentials do that", "spec.secrets"]),
-        ({}, {"AWS_ACCESS_KEY_ID": "nobody"}, 2, ["(InvalidAccessKeyId)"]),
+        ({}, {"AWS_ACCESS_KEY_ID": "nobody"}, 2, ["(InvalidAccessKeyId for ListObjectsV2)"]),
     ],
 )
 def test_what_is_refused_before_training(

@@ -13,6 +13,7 @@ RECORD = "ytrain.json"
 UPLOADING = "ytrain.uploading.json"
 """The record under another name, there while the upload is under way: it says whose it is."""
 
+_TRIAL = "ytrain.trial"
 _DIGEST = "xxh3"
 
 
@@ -39,7 +40,7 @@ class BucketOutput:
         self._ours = ours
         self._bucket = Bucket(location.root, self._where)
         self._check_free()
-        self._bucket.check_writable(self._prefix + UPLOADING)
+        self._bucket.check_writable(self._prefix + _TRIAL)
 
     def upload(self, folder: Path, tell: Callable[[str], None]) -> None:
         """Make the prefix hold what the folder holds; what an upload before this one has brought there stays.
@@ -61,6 +62,8 @@ class BucketOutput:
         self._delete([RECORD] if RECORD in there else [])
         digests = {name: file_digest(path) for name, path in files.items()}
         missing = [name for name, path in files.items() if not self._has(there, name, path, digests[name])]
+        for name in missing if UPLOADING in there else ():
+            self._bucket.drop_unfinished(self._prefix + name)
         self._bucket.upload([(files[name], self._prefix + name, {_DIGEST: digests[name]}) for name in missing], tell)
         self._delete([name for name in there if name not in (*files, RECORD, UPLOADING)])
         self._bucket.write(self._prefix + RECORD, record)

@@ -1,4 +1,4 @@
-"""A bucket that is spoken to as S3 is: what lies in it, many objects brought or laid down at once, and what went wrong.
+"""A bucket that is spoken to as S3 is: what lies in it, and many objects brought or laid down at once.
 
 Endpoint, region and credentials are found where boto3 always looks: AWS_* in the environment, then ~/.aws, then the
 machine's role. Whoever uses no bucket does not import this module, and boto3 with it.
@@ -8,41 +8,26 @@ import os
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
-from botocore.exceptions import ConnectionError as EndpointError
-from s3transfer.exceptions import RetriesExceededError
+from botocore.exceptions import BotoCoreError
 from s3transfer.manager import TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
-from ytrain_api.errors import SpecError, TransientError, YTrainError
+from ytrain.sources.bucket_faults import changed, told
+from ytrain_api.errors import SpecError, YTrainError
 
 TELL_SECONDS = 1.0
 """How often a transfer tells how far it is."""
 
 _TIMEOUTS = Config(connect_timeout=10, read_timeout=60)  # seconds; retries are boto3's, AWS_MAX_ATTEMPTS changes them
-_DELETED_AT_ONCE = 1000  # the most that one request may name
-_GIVE = (
-    "Give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or in a Secret under spec.secrets; on a "
-    "laptop ~/.aws will do."
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +37,14 @@ class Object:
     key: str
     size: int
     etag: str
-    """Changes with the content."""
+    """Changes with the content; empty of a file that a gateway found on its disk."""
+    changed: str
+    """When it was last put there."""
+
+    @property
+    def state(self) -> str:
+        """What tells its content from what lay there before."""
+        return self.etag or self.changed
 
 
 class Bucket:
@@ -68,8 +60,7 @@ class Bucket:
     def __init__(self, name: str, where: str) -> None:
         self.name = name
         self._where = where
-        self._endpoint = "the endpoint"
-        with self._told():
+        with told(where, name, "the endpoint"):
             try:
                 # boto3 itself reads AWS_DEFAULT_REGION alone, other programs AWS_REGION.
                 self._client: Any = boto3.Session(region_name=os.environ.get("AWS_REGION") or None).client(
@@ -77,11 +68,15 @@ class Bucket:
                 )
                 self.endpoint = str(self._client.meta.endpoint_url)
                 parts = urlsplit(self.endpoint)
-                self._endpoint = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+                self._server = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
             except ValueError as error:
+                if isinstance(error, BotoCoreError):  # of a region, whose words are botocore's
+                    raise
                 raise SpecError(
-                    f"{where}: AWS_ENDPOINT_URL is no address. Write http://host:port or https://host."
+                    f"{where}: AWS_ENDPOINT_URL is no address, or AWS_MAX_ATTEMPTS no number. Write http://host:port "
+                    "or https://host."
                 ) from error
+        self._told = partial(told, where, name, self._server)
 
     def list(self, prefix: str, *, subfolders: bool = True) -> list[Object]:
         """The objects whose keys begin with `prefix`, sorted by key; marks of empty folders are none.
@@ -90,7 +85,7 @@ class Bucket:
             subfolders: also those with a further `/` in the key.
 
         Raises:
-            SpecError, TransientError: see `Bucket`'s module; as with every call that follows.
+            SpecError, TransientError: see `told`; as with every call that follows.
         """
         arguments = {"Bucket": self.name, "Prefix": prefix} | ({} if subfolders else {"Delimiter": "/"})
         with self._told():
@@ -126,18 +121,28 @@ class Bucket:
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; one that is not there is none the less gone."""
-        for first in range(0, len(keys), _DELETED_AT_ONCE):
-            named = [{"Key": key} for key in keys[first : first + _DELETED_AT_ONCE]]
+        for key in keys:  # one by one: of a request for several, some servers demand the MD5 that boto3 left off
             with self._told():
-                answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": named, "Quiet": True})
-                for error in answer.get("Errors", ()):
-                    raise self._refused(error.get("Code", ""), 403, error.get("Message", ""))
+                self._client.delete_object(Bucket=self.name, Key=key)
 
     def check_writable(self, key: str) -> None:
-        """Refuse a bucket that takes nothing: begin an upload, which shows no object, and give it up."""
+        """Refuse a bucket that takes nothing, or gives nothing up again, and leave it as it is.
+
+        Args:
+            key: where nothing ever lies. An upload is begun there and given up, and nothing is removed.
+        """
         with self._told():
             upload = self._client.create_multipart_upload(Bucket=self.name, Key=key)["UploadId"]
             self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload)
+        self.delete([key])
+
+    def drop_unfinished(self, key: str) -> None:
+        """Remove the parts that killed uploads of an object left, if these credentials may list them."""
+        with suppress(YTrainError), self._told():
+            # The whole key: MinIO finds none by a part of it.
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.name, Prefix=key)
+            for entry in [entry for page in pages for entry in page.get("Uploads", ()) if entry["Key"] == key]:
+                self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=entry["UploadId"])
 
     def fetch(
         self, objects: Sequence[tuple[Object, Path]], tell: Callable[[str], None]
@@ -150,9 +155,15 @@ class Bucket:
 
         def begin(manager: Any, entry: tuple[Object, Path], heard: BaseSubscriber) -> Any:
             each, path = entry
-            return manager.download(self.name, each.key, str(path), subscribers=[_AsListed(each), heard])
+            said = {"IfMatch": each.etag} if each.etag else {}
+            return manager.download(
+                self.name, each.key, str(path), extra_args=said, subscribers=[_AsListed(each), heard]
+            )
 
-        yield from self._transfer(begin, objects, sum(each.size for each, _ in objects), "here", tell)
+        for each, path in self._transfer(begin, objects, sum(each.size for each, _ in objects), "here", tell):
+            if not each.etag and self.find(each.key) != each:
+                raise changed(f"{self._where}: {self._server}")
+            yield each, path
 
     def upload(self, files: Sequence[tuple[Path, str, Mapping[str, str]]], tell: Callable[[str], None]) -> None:
         """Put files, several at once.
@@ -180,7 +191,7 @@ class Bucket:
     ) -> Iterator[Any]:
         events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         moved = _Moved(events)
-        with self._told(), TransferManager(self._client) as manager:  # gives up what is under way if the block fails
+        with self._told(), _Transfers(self._client) as manager:  # gives up what is under way if the block fails
             futures, told = {}, time.monotonic()
             for entry in entries:
                 future = begin(manager, entry, moved)
@@ -194,61 +205,15 @@ class Bucket:
                     tell(f"{self._where}: {moved.bytes / 1e6:,.0f} of {total / 1e6:,.0f} MB {done}")
                     told = time.monotonic()
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turns what botocore raises into what a user reads; never with a key or a signature in it."""
-        try:
-            yield
-        except ClientError as error:
-            said = error.response.get("Error", {})
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            raise self._refused(said.get("Code", ""), status, said.get("Message", "")) from error
-        except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ProfileNotFound) as error:
-            raise SpecError(f"{self._where}: no credentials for the bucket ({error}). {_GIVE}") from error
-        except (
-            EndpointError,
-            HTTPClientError,
-            IncompleteReadError,
-            FlexibleChecksumError,
-            RetriesExceededError,
-        ) as error:
-            reason = error.last_exception if isinstance(error, RetriesExceededError) else error
-            raise TransientError(
-                f"{self._where}: {self._endpoint} cannot be reached, or broke off ({type(reason).__name__}), also "
-                "after several attempts. See that AWS_ENDPOINT_URL names it and that it answers from here, then run "
-                "the same command again."
-            ) from error
-        except BotoCoreError as error:
-            raise SpecError(
-                f"{self._where}: {error}. Check the name of the bucket, and AWS_ENDPOINT_URL and AWS_REGION in the "
-                "environment or in a Secret under spec.secrets."
-            ) from error
 
-    def _refused(self, code: str, status: int, message: str) -> YTrainError:
-        """What an answer other than success means."""
-        at = f"{self._where}: {self._endpoint}"
-        if code == "NoSuchBucket":
-            return SpecError(
-                f"{at} has no bucket {self.name!r}. Check its name, and that AWS_ENDPOINT_URL and AWS_REGION are those "
-                "of the place where it lies."
-            )
-        if status in (404, 412):
-            return TransientError(f"{at} no longer has what it listed: somebody changes the bucket. Run it again.")
-        if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):
-            return SpecError(
-                f"{at} does not let these credentials do that ({code}). Reading needs s3:ListBucket and s3:GetObject, "
-                f"an output also s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload. {_GIVE}"
-            )
-        if status == 429 or status >= 500:
-            return TransientError(f"{at} answers {status} ({code}), also after several attempts. Run it again later.")
-        return SpecError(
-            f"{at} answers {status} ({code}: {message}). Check the name of the bucket, and AWS_ENDPOINT_URL and "
-            "AWS_REGION in the environment or in a Secret under spec.secrets."
-        )
+class _Transfers(TransferManager):  # type: ignore[misc]
+    """Names the ETag in every request; by itself s3transfer does so only where it asks for parts of an object."""
+
+    ALLOWED_DOWNLOAD_ARGS = (*TransferManager.ALLOWED_DOWNLOAD_ARGS, "IfMatch")
 
 
 class _AsListed(BaseSubscriber):  # type: ignore[misc]
-    """Saves asking again for size and ETag, and refuses an object that has changed since it was listed."""
+    """Saves asking again for size and ETag."""
 
     def __init__(self, listed: Object) -> None:
         self._listed = listed
@@ -273,4 +238,4 @@ class _Moved(BaseSubscriber):  # type: ignore[misc]
 
 
 def _object(entry: Mapping[str, Any]) -> Object:
-    return Object(entry["Key"], entry["Size"], entry["ETag"])
+    return Object(entry["Key"], entry["Size"], entry.get("ETag", ""), entry["LastModified"].isoformat())

@@ -1,8 +1,8 @@
 """Brings models and data from buckets into a cache on this machine, pinned by the ETags of what was read.
 
-The cache holds each object once, under a name made of endpoint, bucket, key and ETag, and for every set of objects that
-a source named a folder of links to them. Of a model only weights as safetensors, configuration and tokenizer are
-brought: nothing that could execute code.
+The cache holds each object once, under a name made of endpoint, bucket, key and ETag (its date where it has none), and
+for every set of objects that a source named a folder of links to them. Of a model only weights as safetensors,
+configuration and tokenizer are brought: nothing that could execute code.
 """
 
 import fcntl
@@ -22,6 +22,7 @@ from ytrain.sources.location import GLOB_MARKS, Location
 from ytrain_api.errors import DataError, SpecError
 
 _WEIGHTS = ".safetensors"
+_NAME_BYTES = 255  # the longest name that file systems take; keys may have 1024
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Fetched:
     folder: Path
     """Stands for the bucket: keys are paths below it."""
     revision: str
-    """Digest over the keys and ETags of what the source needs of the bucket."""
+    """Digest over the keys and ETags (or dates) of what the source needs of the bucket."""
     ignored: tuple[str, ...]
     """Keys that lie there too and are of no readable type."""
 
@@ -61,10 +62,12 @@ def fetch(
     bucket = Bucket(location.root, location.uri)
     needed, ignored = _data(bucket, location, suffixes) if suffixes else (_model(bucket, location), ())
     _check_names(location, needed)
-    revision = _digest(f"{each.key}\0{each.etag}" for each in needed)
+    revision = _digest(f"{each.key}\0{each.state}" for each in needed)
     bring = [each for each in needed if weights or not each.key.endswith(_WEIGHTS)]
     folder = cache / "snapshots" / _digest([bucket.endpoint, bucket.name]) / revision
-    stored = {each: cache / "objects" / _digest([bucket.endpoint, bucket.name, each.key, each.etag]) for each in needed}
+    stored = {
+        each: cache / "objects" / _digest([bucket.endpoint, bucket.name, each.key, each.state]) for each in needed
+    }
     _check_writable(cache)
     if any(_missing(stored, each) for each in bring):
         partial = cache / "partial" / folder.parent.name / revision
@@ -139,7 +142,7 @@ def _check_names(location: Location, needed: Sequence[Object]) -> None:
     keys = {each.key for each in needed}
     for key in keys:
         parts = key.split("/")
-        if any(part in ("", ".", "..") for part in parts) or any(
+        if any(part in ("", ".", "..") or len(part.encode()) > _NAME_BYTES for part in parts) or any(
             str(above) in keys for above in PurePosixPath(key).parents
         ):
             raise SpecError(
