@@ -47,9 +47,11 @@ def helm() -> Helm:
     return run
 
 
-def rendered(helm: Helm, *values: str) -> list[dict[str, Any]]:
-    sets = [word for value in values for word in ("--set", value)]
-    done = helm("template", "ytrain", CHART, "--namespace", "ytrain-system", "--kube-version", "1.34.2", *sets)
+def rendered(
+    helm: Helm, *values: str, release: str = "ytrain", namespace: str = "ytrain-system", how: str = "--set"
+) -> list[dict[str, Any]]:
+    sets = [word for value in values for word in (how, value)]
+    done = helm("template", release, CHART, "--namespace", namespace, "--kube-version", "1.34.2", *sets)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
@@ -95,6 +97,35 @@ def test_the_operator_understands_its_settings(helm: Helm) -> None:
     assert default.namespace == ours.namespace
     assert default.jobs.model_copy(update={"image": ours.jobs.image}) == ours.jobs
     assert settings_in(rendered(helm, *ALL)).namespaces == ["a", "b"]
+
+
+def test_names_of_digits_stay_text(helm: Helm) -> None:
+    """Namespaces and releases may be named so; as numbers, no API server takes them."""
+    digits = ("namespaces={1}", "imagePullSecrets={2}", "priorityClassName=3", "jobs.queue=4")
+    documents = rendered(helm, *digits, release="5", namespace="6", how="--set-string")
+    texts = [text for each in documents if each["kind"] != "CustomResourceDefinition" for text in named_texts(each)]
+    assert {"1", "2", "3", "5", "6"} <= set(texts)
+    assert {type(text) for text in texts} == {str}
+    settings = settings_in(documents)
+    assert (settings.namespace, settings.namespaces, settings.jobs.queue) == ("6", ["1"], "4")
+    assert settings.operator_pod_labels["app.kubernetes.io/instance"] == "5"
+
+
+def named_texts(value: Any, name: str = "") -> list[Any]:
+    """What stands in an object where Kubernetes wants a name or a label."""
+    if isinstance(value, list):
+        return [text for each in value for text in named_texts(each, name)]
+    if not isinstance(value, dict):
+        return [value] if name in ("name", "namespace", "priorityClassName", "app.kubernetes.io/instance") else []
+    return [text for key, each in value.items() for text in named_texts(each, key)]
+
+
+def test_large_numbers_in_a_file_stay_whole(helm: Helm, tmp_path: Path) -> None:
+    """Helm reads numbers of a file as floats, and would print one million as 1e+06."""
+    file = tmp_path / "values.yaml"
+    file.write_text("{workers: 1000000, resyncSeconds: 3600000, jobs: {runAsUser: 1000650000}}")
+    settings = settings_in(rendered(helm, str(file), how="--values"))
+    assert (settings.workers, settings.resync_seconds, settings.jobs.run_as_user) == (1000000, 3600000, 1000650000)
 
 
 def test_who_may_edit_a_namespace_may_make_jobs(helm: Helm) -> None:

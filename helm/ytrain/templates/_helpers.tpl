@@ -1,6 +1,6 @@
 {{- define "ytrain.selector" -}}
 app.kubernetes.io/name: ytrain-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "ytrain.labels" -}}
