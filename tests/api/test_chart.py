@@ -181,6 +181,20 @@ def test_unknown_and_wrong_values_are_refused(helm: Helm, value: str) -> None:
     assert value.partition("=")[0].rpartition(".")[2] in done.stderr
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "image", "namespaces", "crds", "crds.install", "crds.keep", "jobs", "jobs.image", "lifecycle",
+        "workers", "resyncSeconds", "podDisruptionBudget", "monitoring",
+    ],
+)  # fmt: skip
+def test_what_may_not_be_null(helm: Helm, value: str) -> None:
+    """For helm a value that is null is absent: jobs of another image, an operator that ends, a broken template."""
+    done = helm("template", "ytrain", CHART, "--kube-version", "1.34.2", "--set", f"{value}=null")
+    assert done.returncode != 0
+    assert f"missing property '{value.rpartition('.')[2]}'" in done.stderr
+
+
 def test_an_api_server_takes_it(helm: Helm, kubeconfig: str) -> None:
     # In a namespace that is there already: a dry run makes none. The CRD is there too, by another manager.
     done = helm(
