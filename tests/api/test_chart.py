@@ -195,6 +195,19 @@ def test_what_may_not_be_null(helm: Helm, value: str) -> None:
     assert f"missing property '{value.rpartition('.')[2]}'" in done.stderr
 
 
+def test_labels_of_a_build_between_two_releases(helm: Helm, tmp_path: Path) -> None:
+    """A version may have a plus sign, a label may not."""
+    version = "0.1.0+1a2b3c4"
+    done = helm("package", CHART, "--version", version, "--app-version", version, "--destination", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (packed,) = tmp_path.glob("*.tgz")
+    done = helm("template", "ytrain", str(packed), "--kube-version", "1.34.2")
+    (deployment,) = of_kind([each for each in yaml.safe_load_all(done.stdout) if each], "Deployment")
+    labels = deployment["metadata"]["labels"]
+    assert labels["helm.sh/chart"] == "ytrain-0.1.0_1a2b3c4"
+    assert labels["app.kubernetes.io/version"] == "0.1.0_1a2b3c4"
+
+
 def test_an_api_server_takes_it(helm: Helm, kubeconfig: str) -> None:
     # In a namespace that is there already: a dry run makes none. The CRD is there too, by another manager.
     done = helm(

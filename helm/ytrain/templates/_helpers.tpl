@@ -5,9 +5,9 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 
 {{- define "ytrain.labels" -}}
 {{ include "ytrain.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | replace "+" "_" | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- /* What the operator does in namespaces with jobs. Secrets are made, never read. */ -}}
