@@ -208,6 +208,14 @@ def test_labels_of_a_build_between_two_releases(helm: Helm, tmp_path: Path) -> N
     assert labels["app.kubernetes.io/version"] == "0.1.0_1a2b3c4"
 
 
+def test_prometheus_finds_what_it_selects_by_a_label(helm: Helm) -> None:
+    """kube-prometheus-stack takes only what bears its release's name."""
+    documents = rendered(helm, *ALL, "monitoring.labels.release=prometheus")
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        (found,) = of_kind(documents, kind)
+        assert found["metadata"]["labels"]["release"] == "prometheus"
+
+
 def test_an_api_server_takes_it(helm: Helm, kubeconfig: str) -> None:
     # In a namespace that is there already: a dry run makes none. The CRD is there too, by another manager.
     done = helm(
