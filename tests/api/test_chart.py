@@ -1,6 +1,8 @@
 """The chart: what helm makes of it, that the operator understands its settings, that an API server takes it."""
 
+import math
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import REGISTRY
 from small_cluster import SmallCluster
 from tests.cluster import programs
 
+import ytrain_operator.reconciler  # noqa: F401 - its metrics
 from ytrain_operator.settings import Settings
 
 pytestmark = pytest.mark.api
@@ -214,6 +218,17 @@ def test_prometheus_finds_what_it_selects_by_a_label(helm: Helm) -> None:
     for kind in ("ServiceMonitor", "PrometheusRule"):
         (found,) = of_kind(documents, kind)
         assert found["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_an_alert_on_a_quantile_can_fire(helm: Helm) -> None:
+    """Prometheus' quantile of a histogram is at most its last bound: beyond, one bucket is as good as another."""
+    (rules,) = of_kind(rendered(helm, *ALL), "PrometheusRule")
+    alerts = [alert["expr"] for group in rules["spec"]["groups"] for alert in group["rules"]]
+    found = [re.fullmatch(r"histogram_quantile\(.*?(\w+)_bucket.*\) > (\d+)", alert) for alert in alerts]
+    ((metric, threshold),) = [match.groups() for match in found if match]
+    (histogram,) = [each for each in REGISTRY.collect() if each.name == metric]
+    bounds = {float(sample.labels["le"]) for sample in histogram.samples if "le" in sample.labels}
+    assert max(bounds - {math.inf}) > float(threshold)
 
 
 def test_an_api_server_takes_it(helm: Helm, kubeconfig: str) -> None:
