@@ -231,6 +231,21 @@ def test_an_alert_on_a_quantile_can_fire(helm: Helm) -> None:
     assert max(bounds - {math.inf}) > float(threshold)
 
 
+def test_operators_that_cannot_start_do_not_block_a_drain(helm: Helm) -> None:
+    (budget,) = of_kind(rendered(helm), "PodDisruptionBudget")
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_the_operator_hears_nothing_but_its_port(helm: Helm) -> None:
+    documents = rendered(helm)
+    (policy,) = of_kind(documents, "NetworkPolicy")
+    (deployment,) = of_kind(documents, "Deployment")
+    template = deployment["spec"]["template"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    (port,) = template["spec"]["containers"][0]["ports"]
+    assert policy["spec"]["ingress"] == [{"ports": [{"port": port["containerPort"], "protocol": "TCP"}]}]
+
+
 def test_an_api_server_takes_it(helm: Helm, kubeconfig: str) -> None:
     # In a namespace that is there already: a dry run makes none. The CRD is there too, by another manager.
     done = helm(
