@@ -246,6 +246,24 @@ def test_the_operator_hears_nothing_but_its_port(helm: Helm) -> None:
     assert policy["spec"]["ingress"] == [{"ports": [{"port": port["containerPort"], "protocol": "TCP"}]}]
 
 
+def test_releases_with_namespaces_apart_stand_side_by_side(helm: Helm, kubeconfig: str) -> None:
+    def install(release: str, namespace: str, served: str) -> subprocess.CompletedProcess[str]:
+        sets = ("--set", "crds.install=false", "--set", f"namespaces={{{served}}}")
+        where = ("--kubeconfig", kubeconfig, "--namespace", namespace)
+        return helm("install", release, CHART, *where, "--create-namespace", *sets)
+
+    try:
+        for release, namespace, served in (("one", "side-one", "default"), ("two", "side-two", "kube-public")):
+            done = install(release, namespace, served)
+            assert done.returncode == 0, done.stderr
+        done = install("three", "side-three", "default")
+        assert done.returncode != 0, "two operators would serve one namespace"
+        assert 'Role "ytrain-operator-jobs" in namespace "default" exists' in done.stderr
+    finally:
+        for release, namespace in (("one", "side-one"), ("two", "side-two")):
+            helm("uninstall", release, "--kubeconfig", kubeconfig, "--namespace", namespace)
+
+
 def test_an_api_server_takes_it(helm: Helm, kubeconfig: str) -> None:
     # In a namespace that is there already: a dry run makes none. The CRD is there too, by another manager.
     done = helm(
