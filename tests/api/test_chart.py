@@ -272,3 +272,13 @@ def test_an_api_server_takes_it(helm: Helm, kubeconfig: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "kubectl get ytj -w" in done.stdout
+
+
+@pytest.mark.parametrize(("keep", "says"), [("true", "leaves the CRD and all jobs"), ("false", "EVERY JOB")])
+def test_notes_tell_what_uninstalling_does(helm: Helm, kubeconfig: str, keep: str, says: str) -> None:
+    done = helm(
+        "install", "ytrain", CHART, "--kubeconfig", kubeconfig, "--namespace", "default", "--dry-run=server",
+        "--take-ownership", "--set", f"crds.keep={keep}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout.partition("\nNOTES:")[2]
