@@ -90,7 +90,7 @@ def settings_in(documents: list[dict[str, Any]]) -> Settings:
 
 
 def test_lint(helm: Helm) -> None:
-    done = helm("lint", CHART, "--kube-version", "1.34.2")
+    done = helm("lint", "--strict", CHART, "--kube-version", "1.34.2")
     assert done.returncode == 0, done.stdout
 
 
