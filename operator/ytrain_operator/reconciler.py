@@ -49,7 +49,11 @@ REFUSED_SECONDS = 30.0
 """Until something that the API server refused is tried again."""
 
 SECONDS = Histogram("ytrain_operator_reconcile_seconds", "Duration of reconciling one job.")
-WAITED = Histogram("ytrain_operator_queue_seconds", "Time that a job waited in the queue.")
+WAITED = Histogram(
+    "ytrain_operator_queue_seconds",
+    "Time that a job waited in the queue.",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 180, 600),  # beyond the 10 s of the chart's alert
+)
 ERRORS = Counter("ytrain_operator_reconcile_errors_total", "Reconciliations that failed.", ["kind"])
 
 

@@ -1,6 +1,8 @@
 """The chart: what helm makes of it, that the operator understands its settings, that an API server takes it."""
 
+import math
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import REGISTRY
 from small_cluster import SmallCluster
 from tests.cluster import programs
 
+import ytrain_operator.reconciler  # noqa: F401 - its metrics
 from ytrain_operator.settings import Settings
 
 pytestmark = pytest.mark.api
@@ -47,9 +51,11 @@ def helm() -> Helm:
     return run
 
 
-def rendered(helm: Helm, *values: str) -> list[dict[str, Any]]:
-    sets = [word for value in values for word in ("--set", value)]
-    done = helm("template", "ytrain", CHART, "--namespace", "ytrain-system", "--kube-version", "1.34.2", *sets)
+def rendered(
+    helm: Helm, *values: str, release: str = "ytrain", namespace: str = "ytrain-system", how: str = "--set"
+) -> list[dict[str, Any]]:
+    sets = [word for value in values for word in (how, value)]
+    done = helm("template", release, CHART, "--namespace", namespace, "--kube-version", "1.34.2", *sets)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
@@ -84,7 +90,7 @@ def settings_in(documents: list[dict[str, Any]]) -> Settings:
 
 
 def test_lint(helm: Helm) -> None:
-    done = helm("lint", CHART, "--kube-version", "1.34.2")
+    done = helm("lint", "--strict", CHART, "--kube-version", "1.34.2")
     assert done.returncode == 0, done.stdout
 
 
@@ -95,6 +101,35 @@ def test_the_operator_understands_its_settings(helm: Helm) -> None:
     assert default.namespace == ours.namespace
     assert default.jobs.model_copy(update={"image": ours.jobs.image}) == ours.jobs
     assert settings_in(rendered(helm, *ALL)).namespaces == ["a", "b"]
+
+
+def test_names_of_digits_stay_text(helm: Helm) -> None:
+    """Namespaces and releases may be named so; as numbers, no API server takes them."""
+    digits = ("namespaces={1}", "imagePullSecrets={2}", "priorityClassName=3", "jobs.queue=4")
+    documents = rendered(helm, *digits, release="5", namespace="6", how="--set-string")
+    texts = [text for each in documents if each["kind"] != "CustomResourceDefinition" for text in named_texts(each)]
+    assert {"1", "2", "3", "5", "6"} <= set(texts)
+    assert {type(text) for text in texts} == {str}
+    settings = settings_in(documents)
+    assert (settings.namespace, settings.namespaces, settings.jobs.queue) == ("6", ["1"], "4")
+    assert settings.operator_pod_labels["app.kubernetes.io/instance"] == "5"
+
+
+def named_texts(value: Any, name: str = "") -> list[Any]:
+    """What stands in an object where Kubernetes wants a name or a label."""
+    if isinstance(value, list):
+        return [text for each in value for text in named_texts(each, name)]
+    if not isinstance(value, dict):
+        return [value] if name in ("name", "namespace", "priorityClassName", "app.kubernetes.io/instance") else []
+    return [text for key, each in value.items() for text in named_texts(each, key)]
+
+
+def test_large_numbers_in_a_file_stay_whole(helm: Helm, tmp_path: Path) -> None:
+    """Helm reads numbers of a file as floats, and would print one million as 1e+06."""
+    file = tmp_path / "values.yaml"
+    file.write_text("{workers: 1000000, resyncSeconds: 3600000, jobs: {runAsUser: 1000650000}}")
+    settings = settings_in(rendered(helm, str(file), how="--values"))
+    assert (settings.workers, settings.resync_seconds, settings.jobs.run_as_user) == (1000000, 3600000, 1000650000)
 
 
 def test_who_may_edit_a_namespace_may_make_jobs(helm: Helm) -> None:
@@ -150,6 +185,85 @@ def test_unknown_and_wrong_values_are_refused(helm: Helm, value: str) -> None:
     assert value.partition("=")[0].rpartition(".")[2] in done.stderr
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "image", "namespaces", "crds", "crds.install", "crds.keep", "jobs", "jobs.image", "lifecycle",
+        "workers", "resyncSeconds", "podDisruptionBudget", "monitoring",
+    ],
+)  # fmt: skip
+def test_what_may_not_be_null(helm: Helm, value: str) -> None:
+    """For helm a value that is null is absent: jobs of another image, an operator that ends, a broken template."""
+    done = helm("template", "ytrain", CHART, "--kube-version", "1.34.2", "--set", f"{value}=null")
+    assert done.returncode != 0
+    assert f"missing property '{value.rpartition('.')[2]}'" in done.stderr
+
+
+def test_labels_of_a_build_between_two_releases(helm: Helm, tmp_path: Path) -> None:
+    """A version may have a plus sign, a label may not."""
+    version = "0.1.0+1a2b3c4"
+    done = helm("package", CHART, "--version", version, "--app-version", version, "--destination", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (packed,) = tmp_path.glob("*.tgz")
+    done = helm("template", "ytrain", str(packed), "--kube-version", "1.34.2")
+    (deployment,) = of_kind([each for each in yaml.safe_load_all(done.stdout) if each], "Deployment")
+    labels = deployment["metadata"]["labels"]
+    assert labels["helm.sh/chart"] == "ytrain-0.1.0_1a2b3c4"
+    assert labels["app.kubernetes.io/version"] == "0.1.0_1a2b3c4"
+
+
+def test_prometheus_finds_what_it_selects_by_a_label(helm: Helm) -> None:
+    """kube-prometheus-stack takes only what bears its release's name."""
+    documents = rendered(helm, *ALL, "monitoring.labels.release=prometheus")
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        (found,) = of_kind(documents, kind)
+        assert found["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_an_alert_on_a_quantile_can_fire(helm: Helm) -> None:
+    """Prometheus' quantile of a histogram is at most its last bound: beyond, one bucket is as good as another."""
+    (rules,) = of_kind(rendered(helm, *ALL), "PrometheusRule")
+    alerts = [alert["expr"] for group in rules["spec"]["groups"] for alert in group["rules"]]
+    found = [re.fullmatch(r"histogram_quantile\(.*?(\w+)_bucket.*\) > (\d+)", alert) for alert in alerts]
+    ((metric, threshold),) = [match.groups() for match in found if match]
+    (histogram,) = [each for each in REGISTRY.collect() if each.name == metric]
+    bounds = {float(sample.labels["le"]) for sample in histogram.samples if "le" in sample.labels}
+    assert max(bounds - {math.inf}) > float(threshold)
+
+
+def test_operators_that_cannot_start_do_not_block_a_drain(helm: Helm) -> None:
+    (budget,) = of_kind(rendered(helm), "PodDisruptionBudget")
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_the_operator_hears_nothing_but_its_port(helm: Helm) -> None:
+    documents = rendered(helm)
+    (policy,) = of_kind(documents, "NetworkPolicy")
+    (deployment,) = of_kind(documents, "Deployment")
+    template = deployment["spec"]["template"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    (port,) = template["spec"]["containers"][0]["ports"]
+    assert policy["spec"]["ingress"] == [{"ports": [{"port": port["containerPort"], "protocol": "TCP"}]}]
+
+
+def test_releases_with_namespaces_apart_stand_side_by_side(helm: Helm, kubeconfig: str) -> None:
+    def install(release: str, namespace: str, served: str) -> subprocess.CompletedProcess[str]:
+        sets = ("--set", "crds.install=false", "--set", f"namespaces={{{served}}}")
+        where = ("--kubeconfig", kubeconfig, "--namespace", namespace)
+        return helm("install", release, CHART, *where, "--create-namespace", *sets)
+
+    try:
+        for release, namespace, served in (("one", "side-one", "default"), ("two", "side-two", "kube-public")):
+            done = install(release, namespace, served)
+            assert done.returncode == 0, done.stderr
+        done = install("three", "side-three", "default")
+        assert done.returncode != 0, "two operators would serve one namespace"
+        assert 'Role "ytrain-operator-jobs" in namespace "default" exists' in done.stderr
+    finally:
+        for release, namespace in (("one", "side-one"), ("two", "side-two")):
+            helm("uninstall", release, "--kubeconfig", kubeconfig, "--namespace", namespace)
+
+
 def test_an_api_server_takes_it(helm: Helm, kubeconfig: str) -> None:
     # In a namespace that is there already: a dry run makes none. The CRD is there too, by another manager.
     done = helm(
@@ -158,3 +272,13 @@ def test_an_api_server_takes_it(helm: Helm, kubeconfig: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "kubectl get ytj -w" in done.stdout
+
+
+@pytest.mark.parametrize(("keep", "says"), [("true", "leaves the CRD and all jobs"), ("false", "EVERY JOB")])
+def test_notes_tell_what_uninstalling_does(helm: Helm, kubeconfig: str, keep: str, says: str) -> None:
+    done = helm(
+        "install", "ytrain", CHART, "--kubeconfig", kubeconfig, "--namespace", "default", "--dry-run=server",
+        "--take-ownership", "--set", f"crds.keep={keep}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout.partition("\nNOTES:")[2]
