@@ -354,8 +354,11 @@ def test_what_a_user_reads_when_it_fails_and_no_secret(
 def test_an_endpoint_that_is_no_server_of_buckets(
     sources: Sources, monkeypatch: pytest.MonkeyPatch, status: int, content: str, kind: type[Exception], match: str
 ) -> None:
+    asked = []
+
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            asked.append(self.path)
             self.send_response(status)
             self.send_header("Location", "/login")
             self.send_header("Content-Length", str(len(content)))
@@ -373,6 +376,7 @@ def test_an_endpoint_that_is_no_server_of_buckets(
         with pytest.raises(kind, match=match):
             sources.resolve("s3://team/models")
         server.shutdown()
+    assert 0 < len(asked) < 10, "a redirect is not followed without end"
 
 
 def test_a_cache_that_cannot_be_made_is_refused(model: str, sources: Sources, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError
 from s3transfer.manager import TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
-from ytrain.sources.bucket_faults import changed, told
+from ytrain.sources.bucket_faults import Redirected, changed, told
 from ytrain_api.errors import SpecError, YTrainError
 
 TELL_SECONDS = 1.0
@@ -66,6 +66,7 @@ class Bucket:
                 self._client: Any = boto3.Session(region_name=os.environ.get("AWS_REGION") or None).client(
                     "s3", config=_TIMEOUTS
                 )
+                self._client.meta.events.register("before-call.s3.HeadBucket", _refuse_redirect)
                 self.endpoint = str(self._client.meta.endpoint_url)
                 parts = urlsplit(self.endpoint)
                 self._server = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
@@ -235,6 +236,11 @@ class _Moved(BaseSubscriber):  # type: ignore[misc]
 
     def on_done(self, future: Any, **_: Any) -> None:
         self._done.put(future.meta.transfer_id)
+
+
+def _refuse_redirect(**_: Any) -> None:
+    """Only botocore asks this, after a redirect that names no region; redirected again, it would ask without end."""
+    raise Redirected
 
 
 def _object(entry: Mapping[str, Any]) -> Object:

@@ -31,6 +31,10 @@ _GIVE = (
 )
 
 
+class Redirected(Exception):
+    """The server sent us elsewhere and did not say to which region."""
+
+
 @contextmanager
 def told(where: str, bucket: str, endpoint: str) -> Iterator[None]:
     """Turns what is raised into what a user reads.
@@ -51,7 +55,7 @@ def told(where: str, bucket: str, endpoint: str) -> Iterator[None]:
         raise changed(f"{where}: {endpoint}") from error
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ProfileNotFound) as error:
         raise SpecError(f"{where}: no credentials for the bucket ({error}). {_GIVE}") from error
-    except RecursionError as error:  # botocore looks for the region that a redirect might mean, without end
+    except Redirected as error:
         raise _redirected(f"{where}: {endpoint}") from error
     except SSLError as error:
         reason = _words(error)
