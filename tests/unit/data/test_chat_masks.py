@@ -139,6 +139,21 @@ def test_mistral_tool_answers_stay_in_one_sequence(make_tokenizer: MakeTokenizer
     assert _runs(make_tokenizer("mistral"), messages) == [[[" Ask", "</s>"], [" Sure", " thing", "</s>"]]]
 
 
+def test_a_turn_of_weight_0_is_context(make_tokenizer: MakeTokenizer) -> None:
+    chat = (SINGLE[0], {**SINGLE[1], "weight": 0}, *MULTI[2:])
+    assert _runs(make_tokenizer("llama3"), chat) == [[["Sure", " thing", "<|eot_id|>"]]]
+    with pytest.raises(Unusable, match="no assistant turn to learn: all have weight 0"):
+        _runs(make_tokenizer("llama3"), chat[:2])
+    with pytest.raises(Unusable, match="no assistant turn to learn"):
+        _runs(make_tokenizer("llama3"), (*MULTI[:3], {**MULTI[3], "weight": 0}), "lastTurn")
+
+
+def test_a_greeting_is_context(make_tokenizer: MakeTokenizer) -> None:
+    [(tokens, runs)] = _sequences(make_tokenizer("llama3"), (SINGLE[1], *MULTI[2:]))
+    assert runs == [["Sure", " thing", "<|eot_id|>"]]
+    assert "Hello" in tokens
+
+
 @pytest.mark.parametrize("family", ["smollm2", "phi", "qwen3"])
 def test_the_last_turn_alone(make_tokenizer: MakeTokenizer, family: str) -> None:
     every = _runs(make_tokenizer(family), MULTI)
@@ -188,6 +203,59 @@ def test_a_template_that_writes_no_assistant_turn(make_tokenizer: MakeTokenizer)
     renderer = ChatRenderer(make_tokenizer(None), template)
     with pytest.raises(Unusable, match="the chat template writes nothing for an assistant turn"):
         renderer.render(Chat(SINGLE))
+
+
+LEFT_OUT = "the chat template leaves out a part of the record: "
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "what"),
+    [
+        # A template that knows no functions would teach the model to say nothing.
+        ("llama3", TOOLS, "a function call of turn 2; give a template"),
+        (
+            "llama3",
+            (SINGLE[0], _turn("assistant", "Hello", reasoning_content="Why not")),
+            "the reasoning_content of turn 2",
+        ),
+        # DeepSeek-R1's template drops the reasoning of every turn.
+        (
+            "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('</think>')[-1] }}{% endfor %}"
+            "{% if add_generation_prompt %}<|assistant|>{% endif %}",
+            (SINGLE[0], _turn("assistant", "<think>\nWhy not\n</think>\n\nHello")),
+            "the content of turn 2",
+        ),
+        # Phi-3's first template.
+        (
+            "{% for m in messages if m.role != 'system' %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+            "{% if add_generation_prompt %}<|assistant|>{% endif %}",
+            SYSTEM,
+            "the system text in turn 1",
+        ),
+    ],
+)
+def test_what_the_template_leaves_out_is_not_thought_to_be_learned(
+    make_tokenizer: MakeTokenizer, template: str, messages: Sequence[dict[str, Any]], what: str
+) -> None:
+    tokenizer = make_tokenizer(template if template.isalnum() else None)
+    tokenizer.chat_template = tokenizer.chat_template or template
+    with pytest.raises(Unusable, match=LEFT_OUT + what):
+        _sequences(tokenizer, messages)
+
+
+def test_tools_that_the_template_does_not_write(make_tokenizer: MakeTokenizer) -> None:
+    renderer, tools = ChatRenderer(make_tokenizer("llama3")), ({"type": "function", "function": {"name": "Ask"}},)
+    for chat in (Chat(SINGLE, tools), Chat(SINGLE[:1], tools)):
+        with pytest.raises(Unusable, match=LEFT_OUT + "the tools"):
+            renderer.render(chat) if len(chat.messages) > 1 else renderer.prompt(chat)
+    told = Chat((_turn("system", "Ask: to ask"), *SINGLE), tools)  # as in Hermes' data
+    assert renderer.render(told)
+
+
+def test_reasoning_in_the_content_is_learned(make_tokenizer: MakeTokenizer) -> None:
+    answer = _turn("assistant", "<think>\nWhy not\n</think>\n\nHello")
+    [[run]] = _runs(make_tokenizer("llama3"), (SINGLE[0], answer))
+    assert "".join(run) == answer["content"] + "<|eot_id|>"
 
 
 def test_a_given_template_replaces_the_tokenizers(make_tokenizer: MakeTokenizer) -> None:

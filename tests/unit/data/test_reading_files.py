@@ -71,6 +71,17 @@ def test_a_parquet_file_counts_rows(tmp_path: Path) -> None:
     assert records[599] == RawRecord(600, {"text": "599", "messages": None})
 
 
+def test_a_nested_null_of_a_parquet_file_is_absent(tmp_path: Path) -> None:
+    """A struct has one list of fields: each call would name the arguments of all functions."""
+    calls = [[{"name": "f", "arguments": {"x": 1}}], [{"name": "g", "arguments": {"y": 2}}]]
+    rows = [{"messages": [{"role": "assistant", "content": None, "tool_calls": call}]} for call in calls]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    records = read_records(DataFile(tmp_path / "a.parquet", "a.parquet"))
+    assert [record.value["messages"] for record in records] == [
+        [{"role": "assistant", "tool_calls": call}] for call in calls
+    ]
+
+
 def test_times_of_a_parquet_file_may_be_as_fine_as_pandas_writes_them(tmp_path: Path) -> None:
     turn = pa.struct([("content", pa.string()), ("at", pa.timestamp("ns", tz="UTC"))])
     table = pa.table(

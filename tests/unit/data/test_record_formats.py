@@ -46,6 +46,40 @@ QA = _chat(("user", "q"), ("assistant", "a"))
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "gpt", "value": "a"}]},
             QA,
         ),
+        # The keys of Dolly, Magpie, FLAN and Aya, OpenOrca, MATH and NuminaMath, ms-swift.
+        ({"instruction": "q", "context": "c", "response": "a"}, _chat(("user", "q\nc"), ("assistant", "a"))),
+        ({"instruction": "q", "response": "a"}, QA),
+        ({"input": "q", "output": "a"}, QA),
+        ({"prompt": "q", "output": "a"}, QA),
+        ({"inputs": "q", "targets": "a"}, QA),
+        (
+            {"system_prompt": "s", "question": "q", "response": "a"},
+            _chat(("system", "s"), ("user", "q"), ("assistant", "a")),
+        ),
+        ({"problem": "q", "solution": "a", "answer": "7"}, QA),
+        (
+            {"query": "r", "response": "b", "history": [["q", "a"]]},
+            _chat(("user", "q"), ("assistant", "a"), ("user", "r"), ("assistant", "b")),
+        ),
+        # Without the table, such an answer could only be guessed.
+        (
+            {"question": "q", "context": "CREATE TABLE t", "answer": "a"},
+            _chat(("user", "q\nCREATE TABLE t"), ("assistant", "a")),
+        ),
+        # The same answer under two prompts is one answer.
+        ({"instruction": "q", "output": "a", "prompt": "### Instruction: q"}, QA),
+        ({"messages": [{"role": "User", "content": "q"}, {"role": "Assistant", "content": "a"}]}, QA),
+        # Columns of two conventions, of which each row fills one.
+        (
+            {
+                "messages": [
+                    {"role": None, "content": None, "from": "human", "value": "q"},
+                    {"role": "assistant", "content": "a", "from": None, "value": None},
+                ]
+            },
+            QA,
+        ),
+        ({"messages": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'}, QA),
         ({"text": "t"}, Text("t")),
         ({"output": "t", "ID": 1}, Text("t")),
         ({"instruction": "", "input": None, "output": "t"}, Text("t")),
@@ -75,6 +109,8 @@ ASKED = _chat(("user", "q"))
         ({"prompt": "q", "completion": "a"}, QA),
         ({"prompt": [{"role": "user", "content": "q"}]}, ASKED),
         ({"question": "q", "answer": None}, ASKED),
+        ({"problem": "q", "answer": "for the reward alone"}, ASKED),
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, ASKED),
         ({"instruction": "q", "input": "more"}, _chat(("user", "q\nmore"))),
         ({"system": "s", "prompt": "q"}, _chat(("system", "s"), ("user", "q"))),
         (
@@ -105,10 +141,13 @@ def test_a_prompt_asks_something(record: object, reason: str) -> None:
         normalise(record, kind="prompt")
 
 
+CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+
+
 def test_tool_calls_and_other_entries_of_a_turn_are_kept() -> None:
-    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}], "reasoning_content": "r"}
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", **CALL}], "reasoning_content": "r"}
     answer = {"role": "tool", "content": "5", "tool_call_id": "1", "name": None}
-    tools = [{"type": "function"}]
+    tools = [{"type": "function", "function": {"name": "f"}}]
     record = {"messages": [{"role": "user", "content": "q"}, call, answer], "tools": tools}
     assert normalise(record) == Chat(
         (
@@ -118,6 +157,49 @@ def test_tool_calls_and_other_entries_of_a_turn_are_kept() -> None:
         ),
         tuple(tools),
     )
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        # OpenAI's API gives arguments as JSON text, which templates would quote once more.
+        {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f", "arguments": '{"x": 1}'}}]},
+        {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"x": 1}}]},
+        {"role": "assistant", "tool_calls": '[{"name": "f", "arguments": {"x": 1}}]'},
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"x": 1}'}},
+        {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
+    ],
+)
+def test_a_function_call_has_one_form(turn: dict[str, Any]) -> None:
+    chat = normalise({"messages": [{"role": "user", "content": "q"}, turn]})
+    assert isinstance(chat, Chat)
+    assert chat.messages[1] == {"role": "assistant", "content": "", "tool_calls": [CALL]}
+
+
+def test_a_function_call_stays_beside_what_is_said() -> None:
+    turn = {"role": "assistant", "content": "a", "function_call": {"name": "f", "arguments": '{"x": 1}'}}
+    chat = normalise({"messages": [{"role": "user", "content": "q"}, turn]})
+    assert isinstance(chat, Chat)
+    assert chat.messages[1] == {"role": "assistant", "content": "a", "tool_calls": [CALL]}
+
+
+SCHEMA = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+@pytest.mark.parametrize(
+    ("entries", "tools"),
+    [
+        ({"tools": [SCHEMA]}, (SCHEMA,)),
+        ({"tools": [SCHEMA["function"]]}, (SCHEMA,)),
+        ({"functions": [SCHEMA["function"]]}, (SCHEMA,)),
+        ({"tools": '[{"name": "f", "parameters": {}}]'}, (SCHEMA,)),
+        ({"tools": "[]"}, ()),
+        ({"tools": ""}, ()),
+    ],
+)
+def test_tools_are_schemas_or_json_text_of_them(entries: dict[str, Any], tools: tuple[object, ...]) -> None:
+    assert normalise({"prompt": "q", "response": "a", **entries}) == Chat(QA.messages, tools)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -146,8 +228,9 @@ def test_the_system_prompt_never_replaces_a_records_own(record: dict[str, Any], 
         ({"question": "q", "answer": "  "}, "empty answer: answer"),
         (
             {"question": "q", "answer": math.nan},
-            "no known format: keys question; wanted: messages or conversations; instruction and output; "
-            "prompt and response or completion; question and answer; history; text or output$",
+            "no known format: keys question; rename them to: messages or conversations; instruction and output or "
+            "response; input and output; prompt and response or completion or output; query and response; inputs and "
+            "targets; question and answer or response; problem and solution; history; text or output$",
         ),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "gpt", "content": math.nan}]}, "empty answer"),
         ({"history": [["q", math.nan]]}, "not text: "),
@@ -163,11 +246,45 @@ def test_the_system_prompt_never_replaces_a_records_own(record: dict[str, Any], 
         ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant"}]}, r"empty answer: messages\[1\]"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
-            r"not text: the content of messages\[0\] is list",
+            r"not text: the content of messages\[0\] is a list with a part of type 'image', and only text is learned",
         ),
         ({"history": [["q"]]}, "history is not a list of"),
         ({"history": []}, "no assistant turn"),
-        ({"prompt": "q", "response": "a", "tools": "f"}, "tools is not a list"),
+        ({"prompt": "q", "response": "a", "tools": [1]}, "tools is not a list"),
+        ({"prompt": "q", "response": "a", "tools": "f"}, "not JSON: tools: Expecting value"),
+        (
+            {"messages": [{"role": "user", "text": "q"}, *QA.messages[1:]]},
+            r"empty question: messages\[0\] has no content",
+        ),
+        (
+            {"messages": [*QA.messages, {"from": "function_call", "value": "f(1)"}]},
+            r"not JSON: the calls of messages\[2\]",
+        ),
+        ({"messages": [*QA.messages, {"role": "bot", "tool_calls": [{"id": "1"}]}]}, "a function call without name"),
+        (
+            {"messages": [*QA.messages, {"role": "bot", "tool_calls": [{"name": "f", "arguments": "[1]"}]}]},
+            r"the arguments of a function call are not an object: messages\[2\]: list",
+        ),
+        (
+            {"messages": [{**QA.messages[1], "weight": 0.5}]},
+            r"a weight other than 0 and 1: messages\[0\] has weight 0.5",
+        ),
+        # What would be learned in another sense than it is meant.
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, "a preference pair: keys prompt, chosen, rejected; answers"),
+        ({"question": "q", "choices": ["a", "b"], "answer": 1}, "multiple choice: choices would not be seen; write"),
+        (
+            {"question": "q", "answer": "7", "response": "a"},
+            "more than one answer: keys answer, response; remove all but",
+        ),
+        (
+            {"prompt": "q", "response": "a", "question": "r", "answer": "b"},
+            "more than one answer: keys response, answer",
+        ),
+        (
+            {"question": "q", "reasoning": "r", "answer": "a"},
+            "reasoning beside the answer: reasoning would not be learned",
+        ),
+        ({"prompt": "q", "completion": "a", "label": False}, "an answer marked as bad: label is false"),
     ],
 )
 def test_an_unusable_record_says_why(record: object, reason: str) -> None:
@@ -194,6 +311,8 @@ def test_an_explicit_format_is_the_users_word() -> None:
     assert normalise(record, kind="chat", format="text") == Text("t")
     assert normalise(record, kind="text", format="promptResponse") == QA
     assert normalise(Text("t"), kind="chat", format="text") == Text("t")
+    choice = {"question": "q", "choices": ["a", "b"], "answer": "a", "response": "b", "reasoning": "r"}
+    assert normalise(choice, format="questionAnswer") == QA
 
 
 @pytest.mark.parametrize("format", sorted(FORMATS))

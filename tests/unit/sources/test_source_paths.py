@@ -113,6 +113,11 @@ def test_data_that_are_not_there_are_a_fault_of_the_data(sources: Sources, uri: 
         sources.files(uri, SUFFIXES)
 
 
+def test_what_may_be_compressed_is_told_too(sources: Sources) -> None:
+    with pytest.raises(DataError, match=r"Readable are .jsonl .txt, most also as .gz .zst\."):
+        sources.files("pvc://work/chats/notes.docx", SUFFIXES | {".jsonl.gz", ".jsonl.zst", ".txt.gz"})
+
+
 def test_an_empty_folder(sources: Sources, claim: Path) -> None:
     (claim / "empty").mkdir()
     with pytest.raises(DataError, match=r"pvc://work/empty: the folder .* is empty"):

@@ -20,7 +20,7 @@ import xxhash
 from ytrain.data.accounting import DataReport
 from ytrain.data.dataset import SCHEMA, Sample
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Raised whenever the same inputs give other tokens or another file layout."""
 TOKENS = "tokens.arrow"
 SKIPPED = "skipped.jsonl"

@@ -4,12 +4,13 @@ A turn's characters are the difference between the prompt, rendered with the gen
 answer. So any template works, whether or not it marks its answers; where a template breaks the rule, it is said.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
-from ytrain.data.records import Chat, Message, Rendered, Unusable
+from ytrain.data.records import REASONING_KEYS, Chat, Message, Rendered, Unusable
 from ytrain_api.errors import SpecError
 
 if TYPE_CHECKING:
@@ -56,15 +57,23 @@ class ChatRenderer:
 
         White space that the template writes after an answer's closing special token is not supervised: generation
         stops at that token and never writes it. What follows the last supervised character is left out.
+        A turn of weight 0 is context, and so is a chat's first, which has no prompt, where another follows.
 
         Raises:
-            Unusable: the template refuses the chat, or its generation prompt does not begin the answer.
+            Unusable: the template refuses the chat, leaves a part of it out, or its generation prompt does not begin
+                the answer; no turn is to be learned.
             SpecError: the template is not valid Jinja.
         """
         ends = [index + 1 for index, message in enumerate(chat.messages) if message["role"] == "assistant"]
         if supervise == "lastTurn":
             ends = ends[-1:]
-        turns = [self._turn(chat, end) for end in ends]
+        learned = [end for end in ends if chat.messages[end - 1].get("weight", 1)]
+        if not learned:
+            raise Unusable("no assistant turn to learn", "all have weight 0")
+        if learned[0] == 1 and len(learned) > 1:
+            del learned[0]
+        turns = [self._turn(chat, end) for end in learned]
+        _check_context(chat, turns[-1][0], learned[-1])
         whole = turns[-1][1]
         if all(whole.startswith(text) for _, text in turns):
             return [_learned(whole, [self._span(prompt, text) for prompt, text in turns])]
@@ -77,7 +86,9 @@ class ChatRenderer:
             Unusable: nothing precedes the turn, or the template refuses the chat.
         """
         if chat.messages[-1]["role"] != "assistant":
-            return self._apply(chat, chat.messages, generation_prompt=True)
+            prompt = self._apply(chat, chat.messages, generation_prompt=True)
+            _check_context(chat, prompt, len(chat.messages))
+            return prompt
         return self._turn(chat, len(chat.messages))[0]
 
     def answered(self) -> str:
@@ -100,6 +111,9 @@ class ChatRenderer:
             )
         if len(text) == len(prompt):
             raise Unusable("the chat template writes nothing for an assistant turn", f"turn {end}")
+        for what, part in _said(chat.messages[end - 1]):
+            if part not in text[len(prompt) :]:
+                raise _left_out(f"{what} of turn {end}")
         return prompt, text
 
     def _apply(self, chat: Chat, messages: Sequence[Message], *, generation_prompt: bool) -> str:
@@ -126,6 +140,35 @@ class ChatRenderer:
         closed = text.rstrip()
         end = len(closed) if closed.endswith(self._marks) and len(closed) > len(prompt) else len(text)
         return len(prompt), end
+
+
+def _said(message: Message) -> Iterator[tuple[str, str]]:
+    """What an assistant's turn says, in the pieces that templates arrange: each with what it is."""
+    for piece in re.split("</?think>", message["content"]):
+        yield "the content", piece.strip()
+    for key in REASONING_KEYS:
+        if isinstance(message.get(key), str):
+            yield f"the {key}", message[key].strip()
+    for call in message.get("tool_calls", ()):
+        yield "a function call", call["function"]["name"]
+
+
+def _check_context(chat: Chat, prompt: str, end: int) -> None:
+    """A system text or function that the model would never see must not be thought to have been learned from."""
+    for turn, message in enumerate(chat.messages[:end], start=1):
+        if message["role"] == "system" and message["content"].strip() not in prompt:
+            raise _left_out(f"the system text in turn {turn}")
+    for tool in chat.tools:
+        if tool.get("function", {}).get("name", "") not in prompt:
+            raise _left_out("the tools")
+
+
+def _left_out(what: str) -> Unusable:
+    return Unusable(
+        "the chat template leaves out a part of the record",
+        f"{what}; give a template that writes it (data.chatTemplate), or bring the record into the form that the"
+        " model's template reads, or remove the part",
+    )
 
 
 def _learned(text: str, spans: Sequence[tuple[int, int]]) -> Rendered:

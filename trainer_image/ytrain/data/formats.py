@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ytrain.data.records import Chat, Record, Text, Unusable
+from ytrain.data.records import REASONING_KEYS, Chat, Record, Text, Unusable
+from ytrain.data.tools import calls, decoded, schemas
 
 RecordKind = Literal["chat", "prompt", "text", "any"]
 """What a method trains on; a prompt is a chat that need not be answered. An explicit `format` overrules the others: it
@@ -26,30 +27,48 @@ ROLES = {
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
+    "ipython": "tool",
+    "function_call": "assistant",
 }
 MESSAGE_KEYS = ("messages", "conversations", "conversation")
 SYSTEM_KEYS = ("system", "system_prompt")
 TEXT_KEYS = ("text", "output")
 
 
+ADDITIONS = ("input", "context")
+"""Texts that follow a prompt, each on a new line."""
+CHOICE_KEYS = ("choices", "options")
+
+
 @dataclass(frozen=True)
 class _Pair:
-    """A format with the question under one key and the answer under another."""
+    """The keys of a question and of its answer."""
 
+    format: str
     prompt: str
     answers: tuple[str, ...]
-    addition: str | None = None
-    """Key of a text that follows the prompt on a new line."""
 
     def answer_key(self, record: Mapping[str, Any]) -> str | None:
-        return next((key for key in self.answers if key in record), None) if self.prompt in record else None
+        """The first of the keys of answers that says something, else the first that is there."""
+        present = [key for key in self.answers if key in record]
+        return next((key for key in present if not _blank(record[key])), next(iter(present), None))
+
+    def filled(self, record: Mapping[str, Any]) -> bool:
+        key = self.answer_key(record)
+        return key is not None and not _blank(record.get(self.prompt, "")) and not _blank(record[key])
 
 
-_PAIRS = {
-    "alpaca": _Pair("instruction", ("output",), addition="input"),
-    "promptResponse": _Pair("prompt", ("response", "completion")),
-    "questionAnswer": _Pair("question", ("answer",)),
-}
+_PAIRS = (
+    _Pair("alpaca", "instruction", ("output", "response")),
+    _Pair("alpaca", "input", ("output",)),
+    _Pair("promptResponse", "prompt", ("response", "completion", "output")),
+    _Pair("promptResponse", "query", ("response",)),
+    _Pair("promptResponse", "inputs", ("targets",)),
+    _Pair("questionAnswer", "question", ("answer", "response")),
+    _Pair("questionAnswer", "problem", ("solution",)),
+)
+"""In the order in which they are looked for."""
+_PAIR_FORMATS = ("alpaca", "promptResponse", "questionAnswer")
 
 
 def normalise(
@@ -78,6 +97,8 @@ def normalise(
         raise Unusable("not an object with keys", f"found {type(value).__name__}")
     record = {key: entry for key, entry in value.items() if not _missing(entry)}
     name = _detect(record, kind) if format == "auto" else format
+    if format == "auto" and name in _PAIR_FORMATS:
+        _refuse_half_read(record, answered=kind != "prompt")
     parsed = FORMATS[name](record, kind != "prompt")
     if isinstance(parsed, Text):
         return parsed
@@ -115,31 +136,72 @@ def _detect(record: Mapping[str, Any], kind: RecordKind) -> str:
         if kind in ("chat", "prompt"):
             raise Unusable("plain text among chats", f"keys {_names(record)}; set format: text to learn it as it is")
         return "text"
-    raise Unusable("no known format", f"keys {_names(record)}; wanted: {_wanted(kind)}")
+    if "chosen" in record:
+        raise Unusable(
+            "a preference pair",
+            f"keys {_names(record)}; answers are learned, not preferences: bring the chosen one into a known format",
+        )
+    raise Unusable("no known format", f"keys {_names(record)}; rename them to: {_wanted(kind)}")
 
 
 def _detect_chat(record: Mapping[str, Any], *, answered: bool) -> str | None:
     if any(key in record for key in MESSAGE_KEYS):
         return "messages"
-    matches = [(name, pair, pair.answer_key(record)) for name, pair in _PAIRS.items()]
-    present = [(name, pair, key) for name, pair, key in matches if key is not None]
-    # A CSV with the columns of two formats fills only one of them in each row.
-    filled = [name for name, pair, key in present if not _blank(record[pair.prompt]) and not _blank(record[key])]
-    if filled:
-        return filled[0]
-    if present and not (present[0][0] == "alpaca" and _text_key(record) == "output"):
-        return present[0][0]
-    if not answered:
-        asked = next((name for name, pair in _PAIRS.items() if not _blank(record.get(pair.prompt, ""))), None)
-        if asked is not None:
-            return asked
+    pair = _find_pair(_PAIRS, record, answered)
+    if pair is not None and (pair.filled(record) or _text_key(record) != "output"):
+        return pair.format
     return "history" if "history" in record else None
+
+
+def _find_pair(pairs: Iterable[_Pair], record: Mapping[str, Any], answered: bool) -> _Pair | None:
+    """The pair that the record has; of several, one that is filled.
+
+    A CSV with the columns of two formats fills only one of them in each row.
+    """
+    present = [pair for pair in pairs if pair.prompt in record and pair.answer_key(record) is not None]
+    asked = () if answered else (pair for pair in pairs if not _blank(record.get(pair.prompt, "")))
+    return next((pair for pair in present if pair.filled(record)), next(iter(present), next(iter(asked), None)))
+
+
+def _refuse_half_read(record: Mapping[str, Any], *, answered: bool) -> None:
+    """Refuses a record of which a part that decides the answer would be left out in silence.
+
+    Raises:
+        Unusable: a format that is given says that this is meant.
+    """
+    if choices := _first_filled(record, CHOICE_KEYS):
+        raise Unusable(
+            "multiple choice",
+            f"{choices} would not be seen; write the choices into the question and the answer in words, or set the"
+            " source's format to leave them out",
+        )
+    if not answered:
+        return
+    filled = [pair for pair in _PAIRS if pair.filled(record)]
+    answers = dict.fromkeys(key for pair in filled for key in pair.answers if not _blank(record.get(key, "")))
+    if len(answers) > 1:
+        raise Unusable(
+            "more than one answer",
+            f"keys {', '.join(answers)}; remove all but the one to be learned, or set the source's format",
+        )
+    if reasoning := _first_filled(record, REASONING_KEYS):
+        raise Unusable(
+            "reasoning beside the answer",
+            f"{reasoning} would not be learned; write it into the answer in the model's own form, or into a turn's"
+            " reasoning_content, or set the source's format to leave it out",
+        )
+    if record.get("label") is False:
+        raise Unusable("an answer marked as bad", "label is false; remove such records, or set the source's format")
+
+
+def _first_filled(record: Mapping[str, Any], keys: Iterable[str]) -> str | None:
+    return next((key for key in keys if not _blank(record.get(key, ""))), None)
 
 
 def _text_key(record: Mapping[str, Any]) -> str | None:
     if "text" in record:
         return "text"
-    bare = "output" in record and all(_blank(record.get(key, "")) for key in ("instruction", "input"))
+    bare = "output" in record and all(_blank(record.get(pair.prompt, "")) for pair in _PAIRS)
     return "output" if bare and not _blank(record["output"]) else None
 
 
@@ -148,8 +210,12 @@ def _wanted(kind: RecordKind) -> str:
     text = " or ".join(TEXT_KEYS)
     if kind == "text":
         return text
-    pairs = (f"{pair.prompt} and {' or '.join(pair.answers)}" for pair in _PAIRS.values())
-    return "; ".join((" or ".join(MESSAGE_KEYS[:2]), *pairs, "history", *([text] if kind == "any" else ())))
+    texts = (text,) if kind == "any" else ()
+    return "; ".join((" or ".join(MESSAGE_KEYS[:2]), *_pair_keys(_PAIRS), "history", *texts))
+
+
+def _pair_keys(pairs: Iterable[_Pair]) -> list[str]:
+    return [f"{pair.prompt} and {' or '.join(pair.answers)}" for pair in pairs]
 
 
 def _names(record: Mapping[str, Any]) -> str:
@@ -170,9 +236,13 @@ def _words(value: object, what: str) -> str:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and not _missing(value):
         return str(value)
-    if isinstance(value, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in value):
-        return "".join(_words(part.get("text"), what) for part in value)
-    raise Unusable("not text", f"{what} is {type(value).__name__}")
+    found = type(value).__name__
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        other = next((part for part in value if part.get("type") != "text"), None)
+        if other is None:
+            return "".join(_words(part.get("text"), what) for part in value)
+        found = f"a list with a part of type {other.get('type')!r}, and only text is learned"
+    raise Unusable("not text", f"{what} is {found}")
 
 
 def _messages(record: Mapping[str, Any], answered: bool) -> Chat:
@@ -183,42 +253,53 @@ def _messages(record: Mapping[str, Any], answered: bool) -> Chat:
 
 
 def _turns(turns: object, key: str) -> list[dict[str, Any]]:
+    turns = decoded(turns, key) if str(turns).lstrip().startswith("[") else turns
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise Unusable("not a list of turns", key)
     return [_turn(turn, f"{key}[{index}]") for index, turn in enumerate(turns)]
 
 
 def _turn(turn: Mapping[str, Any], where: str) -> dict[str, Any]:
-    named = turn.get("role", turn.get("from"))
-    role = ROLES.get(named) if isinstance(named, str) else None
+    rest = {key: value for key, value in turn.items() if not _missing(value)}
+    named, spoken = rest.pop("role", None), rest.pop("from", None)
+    named = spoken if named is None else named
+    role = ROLES.get(named.lower()) if isinstance(named, str) else None
     if role is None:
         raise Unusable("unknown role", f"{where} has role {named!r}; known: {', '.join(ROLES)}")
-    content = turn.get("content", turn.get("value"))
-    rest = {k: v for k, v in turn.items() if k not in ("role", "from", "content", "value") and not _missing(v)}
-    text = "" if _missing(content) else _words(content, f"the content of {where}")
+    content, value = rest.pop("content", None), rest.pop("value", None)
+    content = value if content is None else content
+    legacy = rest.pop("function_call", content if named == "function_call" else None)
+    text = "" if content is None or content is legacy else _words(content, f"the content of {where}")
+    if legacy is not None:
+        rest["tool_calls"] = legacy
+    if "tool_calls" in rest:
+        rest["tool_calls"] = calls(rest["tool_calls"], where)
+    if rest.get("weight", 1) not in (0, 1):
+        raise Unusable("a weight other than 0 and 1", f"{where} has weight {rest['weight']!r}")
     if role == "assistant" and _blank(text) and not rest.get("tool_calls"):
         raise Unusable("empty answer", where)
+    if role == "user" and _blank(text):
+        raise Unusable("empty question", f"{where} has no content")
     return {"role": role, "content": text, **rest}
 
 
-def _pair(pair: _Pair) -> Callable[[Mapping[str, Any], bool], Chat]:
+def _pair(format: str) -> Callable[[Mapping[str, Any], bool], Chat]:
+    pairs = [pair for pair in _PAIRS if pair.format == format]
+
     def parse(record: Mapping[str, Any], answered: bool) -> Chat:
+        pair = _find_pair(pairs, record, answered)
+        if pair is None:
+            raise Unusable(f"not {format}", f"keys {_names(record)}; wanted: {'; '.join(_pair_keys(pairs))}")
         key = pair.answer_key(record)
-        if answered and key is None:
-            raise Unusable(f"no {pair.prompt} or no {' or '.join(pair.answers)}", f"keys {_names(record)}")
-        if pair.prompt not in record:
-            raise Unusable(f"no {pair.prompt}", f"keys {_names(record)}")
         empty = key is None or (not answered and _blank(record[key]))
         answer = [] if empty or key is None else _completion(record[key], key)
         if isinstance(record[pair.prompt], list):  # TRL's conversational prompt-completion
             return _chat(record, [*_turns(record[pair.prompt], pair.prompt), *answer], answered)
-        parts = [_words(record[pair.prompt], pair.prompt)]
-        if pair.addition is not None and pair.addition in record:
-            parts.append(_words(record[pair.addition], pair.addition))
-        prompt = "\n".join(part for part in parts if not _blank(part))
-        if not prompt:
+        keys = (pair.prompt, *(key for key in ADDITIONS if key != pair.prompt and key in record))
+        parts = [_words(record[key], key) for key in keys if not _blank(record[key])]
+        if not parts:
             raise Unusable("empty prompt", pair.prompt)
-        return _chat(record, [*_history(record), {"role": "user", "content": prompt}, *answer], answered)
+        return _chat(record, [*_history(record), {"role": "user", "content": "\n".join(parts)}, *answer], answered)
 
     return parse
 
@@ -250,10 +331,7 @@ def _chat(record: Mapping[str, Any], turns: Iterable[dict[str, Any]], answered: 
     own = next((_words(record[key], key) for key in SYSTEM_KEYS if not _blank(record.get(key, ""))), None)
     if own is not None and messages[0]["role"] != "system":
         messages = ({"role": "system", "content": own}, *messages)
-    tools = record.get("tools", [])
-    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise Unusable("tools is not a list of function schemas")
-    return Chat(messages, tuple(tools))
+    return Chat(messages, schemas(record.get("tools", record.get("functions"))))
 
 
 def _text(record: Mapping[str, Any], _: bool) -> Text:
@@ -268,7 +346,7 @@ def _text(record: Mapping[str, Any], _: bool) -> Text:
 
 FORMATS: dict[str, Callable[[Mapping[str, Any], bool], Record]] = {
     "messages": _messages,
-    **{name: _pair(pair) for name, pair in _PAIRS.items()},
+    **{name: _pair(name) for name in _PAIR_FORMATS},
     "history": lambda record, answered: _chat(record, _history(record), answered),
     "text": _text,
 }

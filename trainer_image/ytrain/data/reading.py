@@ -276,7 +276,7 @@ def _read_parquet(file: DataFile) -> Iterator[RawRecord]:
             for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
                 for value, fault in _rows(batch.cast(_in_microseconds(batch.schema), safe=False)):
                     row += 1
-                    yield RawRecord(row, value, fault)
+                    yield RawRecord(row, value and {key: _dense(entry) for key, entry in value.items()}, fault)
                 file.done.count = done + size * row // table.metadata.num_rows
         except pa.ArrowInvalid as error:
             raise DataError(f"{file.name}: not a readable Parquet file: {error}") from error
@@ -290,6 +290,14 @@ def _rows(batch: pa.RecordBatch) -> list[tuple[Any, str | None]]:
         if batch.num_rows == 1:
             return [(None, str(error))]
         return [row for number in range(batch.num_rows) for row in _rows(batch.slice(number, 1))]
+
+
+def _dense(value: Any) -> Any:
+    """A nested value without nulls: a column of structs gives each row the keys of all, such as every argument of
+    every function that any row calls."""
+    if isinstance(value, dict):
+        return {key: _dense(entry) for key, entry in value.items() if entry is not None}
+    return [_dense(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _in_microseconds(schema: pa.Schema) -> pa.Schema:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Message = Mapping[str, Any]
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+"""Where a turn, or a record, keeps what the assistant thought before it answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,8 @@ class Chat:
 
     messages: tuple[Message, ...]
     """`role` (system, user, assistant, tool) and `content`, and whatever else the record's turn carries
-    (`tool_calls`, `tool_call_id`, `reasoning_content` ...), as a chat template expects it."""
+    (`tool_calls`, `tool_call_id`, `reasoning_content` ...), as a chat template expects it. An assistant's turn of
+    `weight` 0 is not learned."""
     tools: tuple[Mapping[str, Any], ...] = ()
     """JSON schemas of the functions that the assistant may call."""
 

@@ -221,6 +221,8 @@ def _hidden(path: Path, base: Path) -> bool:
 
 def _nothing(uri: str, base: Path, ignored: list[str], suffixes: Collection[str]) -> str:
     readable = " ".join(sorted(suffix for suffix in suffixes if suffix.count(".") == 1))
+    if packed := sorted({suffix[suffix.rindex(".") :] for suffix in suffixes if suffix.count(".") > 1}):
+        readable += f", most also as {' '.join(packed)}"
     if ignored:
         listed = ", ".join(ignored[:5]) + (" ..." if len(ignored) > 5 else "")
         return f"{uri}: no readable file (found {listed}). Readable are {readable}."
