@@ -21,8 +21,8 @@ class DataSource(Block):
     format: RecordFormat = Field(
         default="auto",
         description="Shape of a record. auto looks at the keys of every record: alpaca (instruction, input, output), "
-        "messages or conversations, prompt and response, question and answer, history, or text; docs/data.md lists their other keys. A format that "
-        "is named takes its keys and leaves out the others.",
+        "messages or conversations, prompt and response, question and answer, history, or text; "
+        "docs/data.md lists their other keys. A format that is named takes its keys and leaves out the others.",
     )
     repeat: float = Field(
         default=1.0,
