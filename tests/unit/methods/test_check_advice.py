@@ -112,6 +112,23 @@ def test_a_field_that_says_nothing_is_told_with_the_other_warnings(place: Any) -
     assert ignored.startswith("optimization.batchSequences: ignored") and few_records.startswith("20 records")
 
 
+OPEN_ENDED = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Like GLM-4's, it writes nothing behind an answer."""
+
+
+def test_a_template_that_does_not_close_answers(place: Any) -> None:
+    data = place.job["spec"]["data"] | {"chatTemplate": OPEN_ENDED}
+    few = {"optimization": {"batchSequences": 1}}
+    (warning,) = place.check(data=data, **few).warnings
+    assert warning.startswith("no answer shown ends with a special token") and "data.chatTemplate" in warning
+    assert not place.check(**few).warnings
+    learned_by_reward = place.check(data=data, sft=None, rl=RL, optimization={}).warnings
+    assert not any("special token" in warning for warning in learned_by_reward)
+
+
 @pytest.mark.parametrize(
     ("named", "beside", "words"),
     [

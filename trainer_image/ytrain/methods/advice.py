@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from pydantic.alias_generators import to_camel
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from ytrain.data import DataReport, TokenDataset
+from ytrain.data import DataReport, Sample, TokenDataset
 from ytrain.methods.forecast import Course, Memory
 from ytrain.report.series import byte_size
 from ytrain_api import JobFile
@@ -119,6 +119,17 @@ def no_reward(rewards: Sequence[float | str | None]) -> str | None:
     return (
         f"the reward gives nothing for any of the {len(rewards)} samples shown ({reasons[0]}); correct the "
         "reward or the records: a run ends when no answer gets one"
+    )
+
+
+def no_end(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Answers whose last learned token is a word like any other: a model learns from them to talk on."""
+    marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    if any(int(sample.input_ids[sample.supervised][-1]) in marks for sample in samples):
+        return None
+    return (
+        "no answer shown ends with a special token: the chat template writes none there, and the model will not learn "
+        "to stop; give a template that closes answers (data.chatTemplate)"
     )
 
 

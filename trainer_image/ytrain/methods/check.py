@@ -166,7 +166,10 @@ def _account(spec: Spec, inputs: Inputs, result: Check) -> None:
         rewards = [str(reward) if isinstance(reward, Failure) else reward for reward in scored or rewards]
         if reason := advice.no_reward(rewards):
             result.warnings.append(reason)
-    for sample, reward in zip((dataset[i] for i in chosen), rewards, strict=True):
+    samples = [dataset[i] for i in chosen]
+    if spec.sft is not None and (reason := advice.no_end(samples, inputs.tokenizer)):
+        result.warnings.append(reason)
+    for sample, reward in zip(samples, rewards, strict=True):
         place, labels = f"{sample.source}:{sample.line}", int(sample.supervised.sum())
         result.previews.append(Preview(place, len(sample.input_ids), labels, runs(sample, inputs.tokenizer), reward))
     if inputs.ignored_files:
