@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from ytrain.data import DataSource, PreparedData, TokenSettings, prepare
-from ytrain.data.formats import RecordKind
+from ytrain.data.keys import RecordKind
 from ytrain_api.errors import DataError, SpecError
 
 pytestmark = pytest.mark.unit

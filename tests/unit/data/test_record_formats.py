@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ytrain.data.formats import FORMATS, RecordKind, normalise
+from ytrain.data.formats import FORMATS, normalise
+from ytrain.data.keys import RecordKind
 from ytrain.data.records import Chat, Text, Unusable
 
 pytestmark = pytest.mark.unit

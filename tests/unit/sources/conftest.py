@@ -1,7 +1,8 @@
-"""A Hub that answers over HTTP as the real one does, with one model and one data set."""
+"""A Hub that answers over HTTP as the real one does, with one model and one data set; a model in a bucket."""
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+from tests.buckets import TestBucket
+
+from ytrain.sources import Sources
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORIES = {
@@ -104,3 +108,48 @@ def hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture
 def no_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _point_to("http://127.0.0.1:9", monkeypatch)  # the discard port: nothing listens
+
+
+MODEL = {
+    "config.json": b"{}",
+    "model.safetensors": b"weights",
+    "tokenizer.json": b"{}",
+    "pytorch_model.bin": b"pickle",
+    "modeling_tiny.py": b"import os",
+    "checkpoint-10/model.safetensors": b"older",
+}
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bucket: TestBucket) -> None:
+    """The environment of the bucket, and nothing of this machine's."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+
+
+def sources_of(tmp_path: Path, *, weights: bool = True) -> Sources:
+    return Sources(
+        claims={},
+        config_maps={},
+        base_dir=tmp_path,
+        scratch=tmp_path / "scratch",
+        cache=tmp_path / "cache",
+        weights=weights,
+    )
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Sources:
+    return sources_of(tmp_path)
+
+
+@pytest.fixture
+def model(bucket: TestBucket) -> str:
+    for name, content in MODEL.items():
+        bucket.put(f"models/tiny/{name}", content)
+    return f"s3://{bucket.name}/models/tiny"

@@ -1,7 +1,5 @@
 """Models and data from the Hub: what is fetched, at which commit, and what a user reads when it fails."""
 
-from pathlib import Path
-
 import pytest
 
 from ytrain.sources import Sources
@@ -10,11 +8,6 @@ from ytrain_api.errors import SpecError, TransientError
 pytestmark = pytest.mark.unit
 SUFFIXES = frozenset({".jsonl"})
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def sources(tmp_path: Path) -> Sources:
-    return Sources(claims={}, config_maps={}, base_dir=tmp_path, scratch=tmp_path / "scratch", cache=tmp_path / "cache")
 
 
 def test_a_model_comes_as_safetensors_at_a_pinned_commit_without_anything_executable(

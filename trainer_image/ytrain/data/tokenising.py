@@ -15,7 +15,8 @@ from ytrain.data.accounting import DataReport
 from ytrain.data.chat import ChatRenderer, Supervise
 from ytrain.data.dataset import Sample
 from ytrain.data.encoding import Encoder, Mask, Tokens
-from ytrain.data.formats import RecordKind, normalise
+from ytrain.data.formats import normalise
+from ytrain.data.keys import RecordKind
 from ytrain.data.overlong import Overlong, fit, split_context
 from ytrain.data.reading import TEXT_BLOCK_CHARACTERS, RawRecord
 from ytrain.data.records import Record, Rendered, Text, Unusable

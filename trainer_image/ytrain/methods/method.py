@@ -6,7 +6,7 @@ Everything else of a run is the same for every method (training.py).
 from dataclasses import dataclass
 
 from ytrain.data.chat import Supervise
-from ytrain.data.formats import RecordKind
+from ytrain.data.keys import RecordKind
 from ytrain.data.overlong import Overlong
 from ytrain_api.loss import TokenLoss
 
