@@ -9,19 +9,15 @@ import json
 from pathlib import Path
 
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from saved_model import load_saved
+from transformers import AutoTokenizer
 
 MAX_NEW_TOKENS = 16
 
 
 def share_right(model_folder: Path, questions: Path, base: Path) -> float:
     """Share of records (`prompt`, `response`) whose answer equals the response, but for white space around it."""
-    is_adapter = (model_folder / "adapter_config.json").exists()
-    model = AutoModelForCausalLM.from_pretrained(base if is_adapter else model_folder, dtype=torch.float32)
-    if is_adapter:
-        model = PeftModel.from_pretrained(model, model_folder)
-    model.eval()
+    model = load_saved(model_folder, base)
     tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
     records = [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines()]
     chats = [[{"role": "user", "content": record["prompt"]}] for record in records]

@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from records import MAX_TOKENS
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from saved_model import load_saved
+from transformers import AutoTokenizer
 
 
 def heldout_loss(model_folder: Path, records: Path, base: Path) -> float:
@@ -21,11 +21,7 @@ def heldout_loss(model_folder: Path, records: Path, base: Path) -> float:
         records: conversational prompt and completion, or a text, one a line.
         base: the model that training began with; its tokenizer and chat template are used for every competitor.
     """
-    is_adapter = (model_folder / "adapter_config.json").exists()
-    model = AutoModelForCausalLM.from_pretrained(base if is_adapter else model_folder, dtype=torch.float32)
-    if is_adapter:
-        model = PeftModel.from_pretrained(model, model_folder)
-    model.eval()
+    model = load_saved(model_folder, base)
     tokenizer = AutoTokenizer.from_pretrained(base)
     total, tokens = 0.0, 0
     for line in records.read_text(encoding="utf-8").splitlines():

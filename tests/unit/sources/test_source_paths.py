@@ -24,7 +24,7 @@ def claim(tmp_path: Path) -> Path:
 @pytest.fixture
 def sources(tmp_path: Path, claim: Path) -> Sources:
     return Sources(
-        claims={"work": claim},
+        claims={"team": claim},
         config_maps={"job-data": {"train.jsonl": b'{"text": "x"}\n', "template.jinja": b"{{ messages }}"}},
         base_dir=tmp_path,
         scratch=tmp_path / "scratch",
@@ -33,21 +33,21 @@ def sources(tmp_path: Path, claim: Path) -> Sources:
 
 
 def test_a_folder_is_walked_in_order_and_says_what_it_ignored(sources: Sources) -> None:
-    found = sources.files("pvc://work/chats", SUFFIXES)
+    found = sources.files("pvc://team/chats", SUFFIXES)
     assert [name for name, _ in found.files] == [
-        "pvc://work/chats/a.jsonl",
-        "pvc://work/chats/b.jsonl",
-        "pvc://work/chats/more/c.txt",
+        "pvc://team/chats/a.jsonl",
+        "pvc://team/chats/b.jsonl",
+        "pvc://team/chats/more/c.txt",
     ]
-    assert sorted(found.ignored) == ["pvc://work/chats/.old/d.jsonl", "pvc://work/chats/notes.docx"]
+    assert sorted(found.ignored) == ["pvc://team/chats/.old/d.jsonl", "pvc://team/chats/notes.docx"]
 
 
 @pytest.mark.parametrize(
     ("uri", "names"),
     [
-        ("pvc://work/chats/a.jsonl", ["a.jsonl"]),
-        ("pvc://work/chats/*.jsonl", ["a.jsonl", "b.jsonl"]),
-        ("pvc://work/**/*.txt", ["c.txt"]),
+        ("pvc://team/chats/a.jsonl", ["a.jsonl"]),
+        ("pvc://team/chats/*.jsonl", ["a.jsonl", "b.jsonl"]),
+        ("pvc://team/**/*.txt", ["c.txt"]),
         ("file://./claim/chats/[ab].jsonl", ["a.jsonl", "b.jsonl"]),
         ("file://./claim/../claim/chats/a.jsonl", ["a.jsonl"]),
         ("configmap://job-data/train.jsonl", ["train.jsonl"]),
@@ -70,12 +70,12 @@ def test_a_key_of_a_config_map_is_a_file(sources: Sources) -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("pvc://models/x", r"the claim 'models' has no folder here \(known: work\).*--claim models=DIR"),
-        ("pvc://work/../secret", r"leads out of .*claim"),
+        ("pvc://models/x", r"the claim 'models' has no folder here \(known: team\).*--claim models=DIR"),
+        ("pvc://team/../secret", r"leads out of .*claim"),
         ("configmap://other/key", r"no ConfigMap 'other' is at hand \(known: job-data\).*Add it to the job file"),
         ("configmap://job-data/nokey", r"no key 'nokey' \(keys: template.jinja, train.jsonl\)"),
-        ("pvc://work/nothing", r"no such file or folder \(.*nothing\)\. Check the path\."),
-        ("pvc://work/chat", r"no such file or folder \(.*chat\)\. Did you mean chats\?"),
+        ("pvc://team/nothing", r"no such file or folder \(.*nothing\)\. Check the path\."),
+        ("pvc://team/chat", r"no such file or folder \(.*chat\)\. Did you mean chats\?"),
         ("s3://", r"incomplete. Write s3://bucket/prefix"),
         ("ftp://host/data", r"not a known source.*pvc://claim/path"),
         ("hf://justaname", r"incomplete. Write hf://owner/name@revision"),
@@ -92,19 +92,19 @@ def test_a_missing_claim_folder_is_named(tmp_path: Path) -> None:
     sources = Sources(
         claims={"work": tmp_path / "no"}, config_maps={}, base_dir=tmp_path, scratch=tmp_path, cache=tmp_path
     )
-    with pytest.raises(SpecError, match=r"the folder .*/no of the claim 'work' does not exist"):
-        sources.resolve("pvc://work/x")
+    with pytest.raises(SpecError, match=r"the folder .*/no of the claim 'team' does not exist"):
+        sources.resolve("pvc://team/x")
 
 
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("pvc://work/absent.jsonl", r"no such file or folder"),
-        ("pvc://work/chats/aa.jsonl", r"Did you mean a\.jsonl\?"),
-        ("pvc://work/*.parquet", r"no glob that matches"),
+        ("pvc://team/absent.jsonl", r"no such file or folder"),
+        ("pvc://team/chats/aa.jsonl", r"Did you mean a\.jsonl\?"),
+        ("pvc://team/*.parquet", r"no glob that matches"),
         (
-            "pvc://work/chats/notes.docx",
-            r"no readable file \(found pvc://work/chats/notes.docx\). Readable are .jsonl .txt",
+            "pvc://team/chats/notes.docx",
+            r"no readable file \(found pvc://team/chats/notes.docx\). Readable are .jsonl .txt",
         ),
     ],
 )
@@ -115,13 +115,13 @@ def test_data_that_are_not_there_are_a_fault_of_the_data(sources: Sources, uri: 
 
 def test_what_may_be_compressed_is_told_too(sources: Sources) -> None:
     with pytest.raises(DataError, match=r"Readable are .jsonl .txt, most also as .gz .zst\."):
-        sources.files("pvc://work/chats/notes.docx", SUFFIXES | {".jsonl.gz", ".jsonl.zst", ".txt.gz"})
+        sources.files("pvc://team/chats/notes.docx", SUFFIXES | {".jsonl.gz", ".jsonl.zst", ".txt.gz"})
 
 
 def test_an_empty_folder(sources: Sources, claim: Path) -> None:
     (claim / "empty").mkdir()
-    with pytest.raises(DataError, match=r"pvc://work/empty: the folder .* is empty"):
-        sources.files("pvc://work/empty", SUFFIXES)
+    with pytest.raises(DataError, match=r"pvc://team/empty: the folder .* is empty"):
+        sources.files("pvc://team/empty", SUFFIXES)
 
 
 def test_links_do_not_lead_out_of_a_claim(sources: Sources, claim: Path, tmp_path: Path) -> None:
@@ -130,19 +130,19 @@ def test_links_do_not_lead_out_of_a_claim(sources: Sources, claim: Path, tmp_pat
     (claim / "link.jsonl").symlink_to(secret)
     (claim / "folder").symlink_to(tmp_path)
     with pytest.raises(SpecError, match="leads out of"):
-        sources.resolve("pvc://work/link.jsonl")
+        sources.resolve("pvc://team/link.jsonl")
     with pytest.raises(SpecError, match="leads out of"):
-        sources.resolve("pvc://work/folder/secret.jsonl")
-    with pytest.raises(DataError, match=r"pvc://work/link.jsonl: a link that leads out"):
-        sources.files("pvc://work/*.jsonl", SUFFIXES)
+        sources.resolve("pvc://team/folder/secret.jsonl")
+    with pytest.raises(DataError, match=r"pvc://team/link.jsonl: a link that leads out"):
+        sources.files("pvc://team/*.jsonl", SUFFIXES)
 
 
 def test_a_link_to_a_folder_inside_a_folder_is_not_followed_but_told(sources: Sources, claim: Path) -> None:
     (claim / "chats" / "again").symlink_to(claim / "chats" / "more")
     (claim / "chats" / "gone.jsonl").symlink_to(claim / "nowhere")
-    found = sources.files("pvc://work/chats", SUFFIXES)
+    found = sources.files("pvc://team/chats", SUFFIXES)
     assert len(found.files) == 3
-    assert {"pvc://work/chats/again", "pvc://work/chats/gone.jsonl"} <= set(found.ignored)
+    assert {"pvc://team/chats/again", "pvc://team/chats/gone.jsonl"} <= set(found.ignored)
 
 
 def test_a_config_map_key_cannot_write_elsewhere(tmp_path: Path) -> None:
