@@ -1,5 +1,6 @@
 """Warnings about what is allowed and probably not meant: their words, and values that are never above the present."""
 
+import json
 from typing import Any
 
 import pytest
@@ -127,6 +128,15 @@ def test_a_template_that_does_not_close_answers(place: Any) -> None:
     assert not place.check(**few).warnings
     learned_by_reward = place.check(data=data, sft=None, rl=RL, optimization={}).warnings
     assert not any("special token" in warning for warning in learned_by_reward)
+
+
+def test_answers_that_were_cut_off_say_nothing_of_the_template(place: Any) -> None:
+    long = [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "so " * 40}]}] * 12
+    (place.folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in long))
+    cut = place.job["spec"]["data"] | {"maxTokens": 64, "overlong": "truncate"}
+    check = place.check(data=cut, optimization={"batchSequences": 1})
+    assert check.data and (check.data.used, check.data.truncated) == (12, 12)
+    assert not check.warnings
 
 
 @pytest.mark.parametrize(

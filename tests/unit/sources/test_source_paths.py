@@ -90,7 +90,7 @@ def test_what_cannot_be_resolved_is_a_fault_of_the_job(sources: Sources, uri: st
 
 def test_a_missing_claim_folder_is_named(tmp_path: Path) -> None:
     sources = Sources(
-        claims={"work": tmp_path / "no"}, config_maps={}, base_dir=tmp_path, scratch=tmp_path, cache=tmp_path
+        claims={"team": tmp_path / "no"}, config_maps={}, base_dir=tmp_path, scratch=tmp_path, cache=tmp_path
     )
     with pytest.raises(SpecError, match=r"the folder .*/no of the claim 'team' does not exist"):
         sources.resolve("pvc://team/x")

@@ -122,10 +122,15 @@ def no_reward(rewards: Sequence[float | str | None]) -> str | None:
     )
 
 
-def no_end(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Answers whose last learned token is a word like any other: a model learns from them to talk on."""
+def no_end(samples: Sequence[Sample], max_tokens: int, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Answers whose last learned token is a word like any other: a model learns from them to talk on.
+
+    Samples of `max_tokens` may have been cut off, and say nothing.
+    """
     marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    if any(int(sample.input_ids[sample.supervised][-1]) in marks for sample in samples):
+    learned = [sample.input_ids[sample.supervised] for sample in samples if len(sample.input_ids) < max_tokens]
+    ends = [int(tokens[-1]) for tokens in learned if len(tokens)]
+    if not ends or any(end in marks for end in ends):
         return None
     return (
         "no answer shown ends with a special token: the chat template writes none there, and the model will not learn "

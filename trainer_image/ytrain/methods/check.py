@@ -167,7 +167,7 @@ def _account(spec: Spec, inputs: Inputs, result: Check) -> None:
         if reason := advice.no_reward(rewards):
             result.warnings.append(reason)
     samples = [dataset[i] for i in chosen]
-    if spec.sft is not None and (reason := advice.no_end(samples, inputs.tokenizer)):
+    if spec.sft is not None and (reason := advice.no_end(samples, spec.data.max_tokens, inputs.tokenizer)):
         result.warnings.append(reason)
     for sample, reward in zip(samples, rewards, strict=True):
         place, labels = f"{sample.source}:{sample.line}", int(sample.supervised.sum())
